@@ -1,0 +1,49 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from semsearch.cli.commands import cli
+from semsearch.errors import InvalidInputError, SemsearchError
+
+_USAGE, _ERROR, _INTERRUPTED = 2, 3, 130
+
+
+def main() -> None:
+    """Run `semsearch`; every error is one line on stderr, and tells by its exit code what kind it is."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "semsearch"
+        return _fail(f"{error.format_message()} (see: {path} --help)", _USAGE)
+    except click.ClickException as error:
+        return _fail(error.format_message(), _USAGE)
+    except InvalidInputError as error:
+        return _fail(str(error), _USAGE)
+    except SemsearchError as error:
+        return _fail(str(error), _ERROR)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; what was committed before is as it was", _INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone, `| head` say: not an error, and there is nowhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f": {error.filename!r}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", _ERROR)
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    click.echo(f"{click.style('error', fg='red')}: {line}", err=True)
+    return code

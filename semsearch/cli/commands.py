@@ -1,0 +1,172 @@
+"""The commands of `semsearch`."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semsearch import __version__
+from semsearch.cli import output
+
+if TYPE_CHECKING:
+    from semsearch.store.catalog import IndexInfo
+
+_indexes = click.option(
+    "--indexes",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("indexes"),
+    envvar="SEMSEARCH_INDEXES",
+    show_default=True,
+    help="Folder that the indexes are in (also SEMSEARCH_INDEXES).",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="semsearch")
+def cli() -> None:
+    """Semantic search for a folder of documents, on your own machine.
+
+    \b
+    semsearch index notes/          read, embed and store a folder
+    semsearch query "a question"    the passages nearest to it
+    """
+
+
+@cli.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the index; the folder's name by default.")
+@_indexes
+@click.option("--model", help="Model's folder or Hugging Face name; all-MiniLM-L6-v2 by default.")
+@click.option("-v", "--verbose", is_flag=True, help="List each file that was skipped, and why.")
+@_json
+def index(
+    paths: tuple[Path, ...], name: str | None, indexes: Path, model: str | None, verbose: bool, as_json: bool
+) -> None:
+    """Index folders and files: Markdown, HTML, text, source code, BEIR corpus.jsonl."""
+    from semsearch.store.catalog import check_name
+
+    if name is None:
+        if len(paths) > 1:
+            raise click.UsageError("several paths make one index; name it with --name")
+        resolved = paths[0].resolve()
+        name = resolved.name if resolved.is_dir() else resolved.stem
+    folder = indexes / check_name(name)
+
+    from semsearch.encoder.models import DEFAULT_MODEL
+    from semsearch.indexer import Indexer
+
+    with output.progress_bar() as progress:
+        summary = Indexer(folder, model=model or DEFAULT_MODEL).update(paths, progress=progress)
+    if as_json:
+        output.print_json(dataclasses.asdict(summary))
+    else:
+        output.print_summary(summary)
+    if verbose:
+        for skipped in summary.skipped:
+            click.echo(output.printable(f"skipped {skipped.path}: {skipped.reason}"), err=True)
+
+
+@cli.command()
+@click.argument("text")
+@click.option("-k", default=10, show_default=True, help="How many hits at most.")
+@click.option("-i", "--index", "name", help="Name of the index; may be left out if there is only one.")
+@_indexes
+@click.option("--model", help="Where the index's model is now, if it was moved.")
+@click.option("--passages", is_flag=True, help="Every passage, not only the best of each document.")
+@_json
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one hit a line as JSON.")
+def query(
+    text: str,
+    k: int,
+    name: str | None,
+    indexes: Path,
+    model: str | None,
+    passages: bool,
+    as_json: bool,
+    as_jsonl: bool,
+) -> int:
+    """Find the passages nearest to TEXT. Exit code 0: hits, 1: none."""
+    if as_json and as_jsonl:
+        raise click.UsageError("--json and --jsonl exclude each other")
+    if k < 1:
+        raise click.UsageError(f"-k must be at least 1, got {k}")
+    if not text.strip():
+        raise click.UsageError("the query is empty: say what to look for")
+
+    from semsearch.store.catalog import find_index
+
+    folder = find_index(indexes, name)
+
+    from semsearch.query.searcher import Searcher
+
+    started = time.monotonic()
+    with Searcher(folder, model=model) as searcher:
+        hits = searcher.search(text, k, per_document=None if passages else 1)
+    took_ms = round((time.monotonic() - started) * 1000)
+    if as_json:
+        answer = {"query": text, "index": searcher.name, "model": searcher.model, "took_ms": took_ms}
+        output.print_json({**answer, "hits": [dataclasses.asdict(hit) for hit in hits]})
+    elif as_jsonl:
+        for hit in hits:
+            output.print_json(dataclasses.asdict(hit), one_line=True)
+    else:
+        output.print_hits(hits, searcher.root)
+    return 0 if hits else 1
+
+
+@cli.command(name="list")
+@_indexes
+@_json
+def list_(indexes: Path, as_json: bool) -> None:
+    """List the indexes there are."""
+    from semsearch.store.catalog import describe_all
+
+    described = describe_all(indexes)
+    if as_json:
+        output.print_json({"indexes": [_as_dict(one) for one in described]})
+    elif not described:
+        click.echo(f"no index in {str(indexes)!r}; make one with: semsearch index FOLDER", err=True)
+    for one in [] if as_json else described:
+        output.print_index_line(one)
+
+
+@cli.command()
+@click.argument("name")
+@_indexes
+@_json
+def info(name: str, indexes: Path, as_json: bool) -> None:
+    """Show the model, counts, size and date of an index."""
+    from semsearch.store.catalog import describe, find_index
+
+    described = _as_dict(describe(find_index(indexes, name)))
+    if as_json:
+        output.print_json(described)
+    else:
+        output.print_info(described)
+
+
+@cli.command()
+@click.argument("name")
+@_indexes
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def delete(name: str, indexes: Path, yes: bool) -> None:
+    """Delete an index."""
+    from semsearch.store.catalog import delete as delete_index
+    from semsearch.store.catalog import find_index
+
+    folder = find_index(indexes, name)
+    if not yes and not click.confirm(f"Delete the index {name!r} at {str(folder)!r}?", err=True):
+        click.echo("kept", err=True)
+        return
+    delete_index(folder)
+    click.echo(f"deleted {name}", err=True)
+
+
+def _as_dict(described: IndexInfo) -> dict[str, Any]:
+    values = dataclasses.asdict(described)
+    return {key: value for key, value in values.items() if key != "error" or value}

@@ -1,0 +1,123 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from semsearch.indexer import IndexSummary, Progress
+    from semsearch.store.catalog import IndexInfo
+    from semsearch.types import Hit
+
+_SNIPPET_LINES = 3
+
+
+def printable(text: str) -> str:
+    """The text with what would steer a terminal, or is no character, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_json(value: Any, *, one_line: bool = False) -> None:
+    """Print JSON on stdout."""
+    text = json.dumps(value, ensure_ascii=False, indent=None if one_line else 2)
+    _print(text.encode("utf-8", "backslashreplace").decode())
+
+
+def print_hits(hits: Sequence[Hit], root: Path) -> None:
+    """Print hits for people: `path:line` that editors and terminals can jump to, score, heading, snippet."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    for hit in hits:
+        place = click.style(printable(f"{_jumpable(root, hit.path)}:{hit.line_start}"), fg="cyan", bold=True)
+        over = " > ".join(part for part in (hit.title, hit.heading) if part)
+        _print(f"{place}  {click.style(f'{hit.score:.3f}', fg='green')}  {click.style(printable(over), bold=True)}")
+        body = " ".join(line for line in hit.text.splitlines() if not line.lstrip().startswith("#") or line == hit.text)
+        for line in textwrap.wrap(
+            printable(" ".join((body or hit.text).split())),
+            width - 4,
+            max_lines=_SNIPPET_LINES,
+            placeholder=" …",
+        ):
+            _print(f"    {line}")
+        _print("")
+
+
+def print_summary(summary: IndexSummary) -> None:
+    """Print what a build did."""
+    skipped = f", skipped {summary.files_skipped} (see --verbose)" if summary.files_skipped else ""
+    _print(
+        f"{printable(summary.path)}: {summary.files_indexed} of {summary.files_found} files{skipped}, "
+        f"{summary.documents} documents, {summary.passages} passages in {summary.took_ms / 1000:.1f} s"
+    )
+
+
+def print_index_line(one: IndexInfo) -> None:
+    """Print an index on one line."""
+    if one.error:
+        _print(f"{one.name}  {click.style(printable(one.error), fg='red')}")
+    else:
+        _print(
+            f"{one.name}  {one.documents} documents  {one.passages} passages  {_size(one.bytes)}  "
+            f"{printable(one.model)}  {one.built}"
+        )
+
+
+def print_info(described: dict[str, Any]) -> None:
+    """Print what is known of an index, a line each."""
+    for key, value in described.items():
+        shown = _size(value) if key == "bytes" else value
+        _print(f"{'size' if key == 'bytes' else key:<10} {printable(str(shown))}")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[Progress], None] | None]:
+    """A bar on stderr: files, passages a second, time left; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    started = time.monotonic()
+    layout = "{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
+    with tqdm(desc="indexing", unit="B", bar_format=layout, file=sys.stderr, leave=False) as bar:
+
+        def update(progress: Progress) -> None:
+            bar.total = progress.bytes_total
+            rate = progress.passages / max(time.monotonic() - started, 1e-9)
+            bar.set_postfix_str(f"{progress.files}/{progress.files_total} files, {rate:.0f} passages/s", refresh=False)
+            bar.update(progress.bytes - bar.n)
+
+        yield update
+
+
+def _jumpable(root: Path, path: str) -> str:
+    """The path as it opens from here: relative if that is shorter, else absolute."""
+    absolute = str(root / path)
+    try:
+        relative = os.path.relpath(absolute)
+    except (ValueError, OSError):
+        return absolute
+    return min(relative, absolute, key=len)
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _print(text: str) -> None:
+    # NO_COLOR (https://no-color.org) is honoured; click itself drops colour where stdout is no terminal.
+    click.echo(text, color=False if os.environ.get("NO_COLOR") else None)

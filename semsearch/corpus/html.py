@@ -1,0 +1,122 @@
+"""The text of an HTML page, and the line of the file that each line of it stands on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+from semsearch.types import Heading
+
+# Their content is not the page's text.
+_UNSEEN = frozenset({"script", "style", "template", "noscript", "svg", "nav", "select", "button", "iframe"})
+# They stand in a line of text; every other element starts a block of its own.
+_INLINE = frozenset(
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i img input ins kbd label mark meter output q rp rt "
+    "ruby s samp small span strike strong sub sup time tt u var wbr".split()
+)
+_HEADING = re.compile("h[1-6]")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The visible text, its blocks a blank line apart; `line_numbers[i]` is the file's line of its line `i`."""
+
+    title: str
+    text: str
+    headings: tuple[Heading, ...]
+    line_numbers: tuple[int, ...]
+
+
+def extract(html: str) -> Page:
+    """The visible text of a page; broken markup is read as well as can be, never refused."""
+    parser = _Extractor()
+    parser.feed(html)
+    parser.close()
+    parser.end_line()
+    lines = parser.lines
+    while lines and not lines[-1][0]:
+        lines.pop()
+    return Page(
+        " ".join("".join(parser.title).split()),
+        "\n".join(text for text, _ in lines),
+        tuple(parser.headings),
+        tuple(number for _, number in lines),
+    )
+
+
+class _Extractor(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.title: list[str] = []
+        self.lines: list[tuple[str, int]] = []
+        self.headings: list[Heading] = []
+        self._length = 0  # characters of the lines so far, their line ends included
+        self._line: list[str] = []
+        self._line_number = 1
+        self._unseen = 0
+        self._in_title = False
+        self._preformatted = 0
+        self._heading: tuple[int, int, int] | None = None  # level, first line, char_start
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _UNSEEN:
+            self._unseen += 1
+        elif tag == "title" and not self._unseen and not self.lines:
+            self._in_title = True
+        elif tag in ("td", "th"):
+            self._line.append(" ")
+        elif tag == "br":
+            self.end_line()
+        elif tag not in _INLINE:
+            self._end_block()
+            if tag == "pre":
+                self._preformatted += 1
+            elif _HEADING.fullmatch(tag):
+                self._heading = (int(tag[1]), len(self.lines), self._length)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _UNSEEN:
+            self._unseen = max(0, self._unseen - 1)
+        elif tag == "title":
+            self._in_title = False
+        elif tag not in _INLINE and tag not in ("td", "th", "br"):
+            self.end_line()
+            if tag == "pre":
+                self._preformatted = max(0, self._preformatted - 1)
+            elif self._heading and _HEADING.fullmatch(tag):
+                level, first, char_start = self._heading
+                text = " ".join(line for line, _ in self.lines[first:])
+                if text:
+                    self.headings.append(Heading(char_start, level, text))
+                self._heading = None
+            self._end_block()
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title:
+            self.title.append(data)
+        elif not self._unseen:
+            number = self.getpos()[0]
+            for offset, part in enumerate(data.split("\n")):
+                if offset:
+                    self.end_line(keep_empty=self._preformatted > 0)
+                if not "".join(self._line).strip():
+                    self._line_number = number + offset
+                self._line.append(part)
+
+    def end_line(self, *, keep_empty: bool = False) -> None:
+        """Close the line under way; an empty one is dropped unless it is to be kept."""
+        text = "".join(self._line)
+        text = text.rstrip() if self._preformatted else " ".join(text.split())
+        self._line.clear()
+        if text or (keep_empty and self.lines):
+            self._append(text, self._line_number)
+
+    def _end_block(self) -> None:
+        self.end_line()
+        if self.lines and self.lines[-1][0]:
+            self._append("", self.lines[-1][1])
+
+    def _append(self, text: str, number: int) -> None:
+        self.lines.append((text, number))
+        self._length += len(text) + 1

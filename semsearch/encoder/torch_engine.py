@@ -1,0 +1,98 @@
+"""The model run by torch and transformers. They are imported here and in `pooling`, nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as RustTokenizer
+
+from semsearch.encoder.models import ModelFiles
+from semsearch.encoder.pooling import pool
+from semsearch.errors import UnsupportedModelError
+
+logger = logging.getLogger(__name__)
+
+# Tokens of a batch, padding included.
+_BATCH_TOKENS = 4096
+# A batch ends where a text would be padded by more than a tenth.
+_PADDING = 0.1
+
+
+class TorchEngine:
+    """A transformer with its pooling, in float32 on the CPU."""
+
+    def __init__(self, files: ModelFiles) -> None:
+        """Load the weights.
+
+        Raises:
+            UnsupportedModelError: transformers has no such architecture, or the weights do not fit it.
+        """
+        self._pooling = files.fingerprint.pooling
+        self._padding_id = int(files.config.get("pad_token_id") or 0)
+        # transformers draws bars and reports unused pooler weights; neither is the user's business.
+        transformers.utils.logging.disable_progress_bar()
+        verbosity = transformers.utils.logging.get_verbosity()
+        transformers.utils.logging.set_verbosity_error()
+        try:
+            self._model: Any = transformers.AutoModel.from_pretrained(
+                str(files.folder),
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            ).eval()
+        except (ValueError, RuntimeError, KeyError, OSError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UnsupportedModelError(f"{files.fingerprint.model}: transformers cannot load it: {reason}") from error
+        finally:
+            transformers.utils.logging.set_verbosity(verbosity)
+
+    def encode(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
+        """Vectors float32 (n, dim) of n texts given by their token ids, in their order."""
+        vectors: NDArray[np.float32] | None = None
+        with torch.inference_mode():
+            for rows in _batches([len(ids) for ids in token_ids]):
+                pooled = self._forward([token_ids[row] for row in rows])  # (len(rows), dim)
+                if vectors is None:
+                    vectors = np.empty((len(token_ids), pooled.shape[1]), dtype=np.float32)
+                vectors[rows] = pooled
+        return cast("NDArray[np.float32]", vectors)
+
+    def _forward(self, batch: list[list[int]]) -> NDArray[np.float32]:
+        longest = max(map(len, batch))
+        ids = torch.tensor([row + [self._padding_id] * (longest - len(row)) for row in batch])  # (n, tokens)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])  # (n, tokens)
+        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # (n, tokens, hidden)
+        return cast("NDArray[np.float32]", pool(hidden, mask, self._pooling).numpy())
+
+
+def convert_tokenizer(files: ModelFiles) -> RustTokenizer:
+    """The tokenizer of a model that comes without tokenizer.json, made from its vocabulary by transformers."""
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(files.folder), trust_remote_code=False, local_files_only=True
+        )
+        return cast("RustTokenizer", tokenizer.backend_tokenizer)
+    except (ValueError, OSError, AttributeError) as error:
+        raise UnsupportedModelError(
+            f"{files.fingerprint.model}: transformers cannot load its tokenizer: {error}"
+        ) from error
+
+
+def _batches(lengths: list[int]) -> Iterator[list[int]]:
+    """Rows in the order of their lengths, in batches of `_BATCH_TOKENS` with hardly any padding."""
+    rows: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        longest = lengths[rows[0]] if rows else lengths[row]
+        if rows and ((len(rows) + 1) * longest > _BATCH_TOKENS or longest - lengths[row] > _PADDING * longest + 1):
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows

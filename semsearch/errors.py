@@ -1,0 +1,98 @@
+"""Every error that semsearch raises on purpose.
+
+SemsearchError
+├── InvalidInputError            an argument that cannot be used: k=0, an empty query (also a ValueError)
+├── CorpusError
+│   ├── SourceNotFoundError      a path to index that is not there
+│   ├── NothingToIndexError      a source without one readable document
+│   └── UnreadableFileError      one file that cannot be read; a build skips it
+├── ModelError
+│   ├── ModelNotFoundError       no such folder, package, cache entry or hub repository
+│   ├── UnsafeModelError         weights that are not safetensors, or a model that wants to run its own code
+│   ├── UnsupportedModelError    a model that cannot be turned into one vector a text
+│   └── ModelMismatchError       a model that is not the one the index was made with
+└── StoreError
+    ├── IndexNotFoundError       no index, or none of that name
+    ├── AmbiguousIndexError      several indexes, and none was named
+    ├── IndexConflictError       the name is taken by an index of another source
+    ├── IndexLockedError         another process is writing the index
+    ├── IndexFormatError         written by a newer semsearch
+    ├── DamagedIndexError        a part that is missing or not what was written
+    └── StorageError             the disk refused: full, or no permission
+"""
+
+
+class SemsearchError(Exception):
+    """Base of every error that semsearch raises on purpose."""
+
+
+class InvalidInputError(SemsearchError, ValueError):
+    """An argument that cannot be used."""
+
+
+class CorpusError(SemsearchError):
+    """Something about the documents."""
+
+
+class SourceNotFoundError(CorpusError):
+    """A path to index that is not there."""
+
+
+class NothingToIndexError(CorpusError):
+    """A source without one readable document."""
+
+
+class UnreadableFileError(CorpusError):
+    """One file that cannot be read; its message is the reason alone, without the path."""
+
+
+class ModelError(SemsearchError):
+    """Something about the model."""
+
+
+class ModelNotFoundError(ModelError):
+    """No such folder, package, cache entry or hub repository."""
+
+
+class UnsafeModelError(ModelError):
+    """Weights that are not safetensors, or a model that wants to run its own code."""
+
+
+class UnsupportedModelError(ModelError):
+    """A model that cannot be turned into one vector a text."""
+
+
+class ModelMismatchError(ModelError):
+    """A model that is not the one the index was made with."""
+
+
+class StoreError(SemsearchError):
+    """Something about an index on disk."""
+
+
+class IndexNotFoundError(StoreError):
+    """No index, or none of that name."""
+
+
+class AmbiguousIndexError(StoreError):
+    """Several indexes, and none was named."""
+
+
+class IndexConflictError(StoreError):
+    """The name is taken by an index of another source."""
+
+
+class IndexLockedError(StoreError):
+    """Another process is writing the index."""
+
+
+class IndexFormatError(StoreError):
+    """An index written by a newer semsearch."""
+
+
+class DamagedIndexError(StoreError):
+    """A part of an index that is missing or not what was written."""
+
+
+class StorageError(StoreError):
+    """The disk refused: full, or no permission."""

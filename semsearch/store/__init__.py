@@ -1,0 +1,1 @@
+"""Vectors and passages to disk and back."""

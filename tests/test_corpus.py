@@ -1,0 +1,156 @@
+"""Walking, reading and chunking."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CORPUS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semsearch import Encoder
+from semsearch.corpus.chunking import Chunker
+from semsearch.corpus.readers import read
+from semsearch.corpus.walk import walk
+from semsearch.errors import SourceNotFoundError, UnreadableFileError
+from semsearch.types import Document
+
+ENCODER = Encoder()
+CHUNKER = Chunker(ENCODER.tokenizer.token_spans, ENCODER.max_tokens)
+
+
+def documents(path: Path) -> list[Document]:
+    return list(read(walk([path]).files[0]))
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UnreadableFileError) as caught:
+        documents(path)
+    return str(caught.value)
+
+
+def test_walk_finds_every_file_and_names_what_it_leaves_out(tmp_path: Path) -> None:
+    for name in ("a.md", "sub/b.txt", ".hidden", ".git/c.md", "node_modules/d.js", "sub/é ü.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link.md").symlink_to("a.md")
+    found = walk([tmp_path])
+    assert [file.name for file in found.files] == ["a.md", "sub/b.txt", "sub/é ü.txt"]
+    assert {one.path: one.reason for one in found.skipped} == {
+        ".git/": "hidden folder",
+        ".hidden": "hidden",
+        "fifo": "not a regular file",
+        "link.md": "symbolic link",
+        "node_modules/": "vendored folder",
+    }
+
+
+def test_walk_of_several_sources_has_one_root_and_no_file_twice(tmp_path: Path) -> None:
+    for name in ("one/a.md", "two/a.md"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("text")
+    found = walk([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "a.md"])
+    assert found.root == tmp_path
+    assert [file.name for file in found.files] == ["one/a.md", "two/a.md"]
+    with pytest.raises(SourceNotFoundError, match="nowhere"):
+        walk([tmp_path / "nowhere"])
+
+
+def test_markdown_has_title_metadata_and_headings(tmp_path: Path) -> None:
+    path = tmp_path / "x.md"
+    path.write_text(
+        "---\ntitle: A *tap*\ndate: 2024-01-02\n---\n# One `x`\n\n```\n# no heading\n```\n\nTwo\n---\n\ntext\n"
+    )
+    (document,) = documents(path)
+    assert document.title == "A *tap*"
+    assert document.metadata == {"title": "A *tap*", "date": "2024-01-02"}
+    assert [(h.level, h.text) for h in document.headings] == [(1, "One x"), (2, "Two")]
+    assert document.text[document.headings[0].char_start :].startswith("# One")
+    assert document.text[document.body_start :].startswith("# One")
+
+
+def test_html_is_read_as_seen_and_knows_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "x.html"
+    path.write_text(
+        "<html><head><title>A &amp; B</title><style>no{}</style></head>\n<body><nav>no</nav>\n"
+        "<h1>Caf&eacute;</h1>\n<p>first <b>bold</b>\nsecond</p>\n<pre>a\n  b</pre><script>no()</script>\n</body></html>"
+    )
+    (document,) = documents(path)
+    assert document.title == "A & B"
+    assert document.text == "Café\n\nfirst bold\nsecond\n\na\n  b"
+    assert list(document.line_numbers or ()) == [3, 3, 4, 5, 5, 6, 7]
+    assert [(h.level, h.text, h.char_start) for h in document.headings] == [(1, "Café", 0)]
+
+
+def test_beir_corpus_is_a_document_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    records = [{"_id": str(i), "title": f"t{i}", "text": f"text {i}", "extra": i} for i in range(3)]
+    path.write_text("\n".join(map(json.dumps, records)))
+    found = documents(path)
+    assert [(d.title, d.text, d.metadata) for d in found] == [
+        (r["title"], r["text"], {"_id": r["_id"], "extra": r["extra"]}) for r in records
+    ]
+    assert [list(d.line_numbers or ()) for d in found] == [[1], [2], [3]]
+    path.write_text(json.dumps(records[0]) + "\n{broken\n")
+    assert refusal(path) == "line 2 is not JSON in UTF-8"
+
+
+def test_unreadable_files_say_why(tmp_path: Path) -> None:
+    cases = {
+        "a.png": (b"x", "unsupported type .png"),
+        "b.txt": (b"a\0b", "binary"),
+        "c.txt": (b"caf\xe9", "not UTF-8 text: byte 3"),
+        "d.txt": (b" \n", "empty"),
+        "e.txt": (b"x" * (10 * 2**20 + 1), "10.0 MiB is over the limit of 10 MiB"),
+    }
+    for name, (content, reason) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        assert refusal(tmp_path / name) == reason
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_encodings_with_a_mark_are_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "x.txt").write_bytes("naïve 🙂\r\nline".encode(encoding))
+    assert documents(tmp_path / "x.txt")[0].text == "naïve 🙂\nline"
+
+
+def check_passages(document: Document) -> None:
+    """What holds of the passages of any document."""
+    position = document.body_start
+    lines = document.text.split("\n")
+    covered = np.zeros(len(document.text), dtype=bool)
+    for passage, embedded in CHUNKER.chunk(document):
+        assert document.text[passage.char_start : passage.char_end] == passage.text
+        assert passage.char_start >= position
+        position = passage.char_end
+        covered[passage.char_start : passage.char_end] = True
+        assert passage.line_start == document.text.count("\n", 0, passage.char_start) + 1
+        assert passage.text.split("\n")[0] in lines[passage.line_start - 1]
+        assert passage.line_end - passage.line_start == passage.text.count("\n")
+        assert len(ENCODER.tokenizer.token_spans(embedded)) <= ENCODER.max_tokens
+        assert embedded.endswith(passage.text)
+    for start, _ in ENCODER.tokenizer.token_spans(document.text):
+        assert start < document.body_start or covered[start]
+
+
+def test_passages_of_the_sample_corpus_lose_nothing_and_fit() -> None:
+    for file in walk([CORPUS]).files:
+        for document in read(file):
+            if document.line_numbers is None:
+                check_passages(document)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["word ", "One. ", "\n", "\n\n", "  ", "汉字", "🙂", "\t- ", "x" * 300, "a.b,c! "]),
+        max_size=400,
+    )
+)
+def test_passages_of_any_text_lose_nothing_and_fit(parts: list[str]) -> None:
+    check_passages(Document("x.txt", "".join(parts), "title"))

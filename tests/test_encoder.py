@@ -1,0 +1,254 @@
+"""The encoder against the seed procedure and against sentence-transformers on the same weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import CORPUS, SHARED_DATA
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import decoders as _decoders  # noqa: F401
+from tokenizers import models as token_models
+from tokenizers import normalizers, pre_tokenizers, processors, trainers
+
+from semsearch import Encoder
+from semsearch.encoder.models import Fingerprint, load_model_files
+from semsearch.encoder.torch_engine import _batches
+from semsearch.errors import (
+    InvalidInputError,
+    ModelNotFoundError,
+    UnsafeModelError,
+    UnsupportedModelError,
+)
+
+ODD_TEXTS = [
+    "",
+    " ",
+    "word",
+    "🙂 emoji 🚀",
+    "汉字和语言",
+    "long " * 2000,
+    "tab\tand\nline",
+    "é à ü",
+    "<s> [SEP] x",
+    "a\x00b",
+]
+SEED_TEXT = "hello world what a time to be alive!"
+
+
+def real_texts(n: int) -> list[str]:
+    """Real passages: paragraphs of a documentation folder where there is one, else of the sample corpus."""
+    folder = SHARED_DATA / "cpp-docs" if (SHARED_DATA / "cpp-docs").is_dir() else CORPUS
+    texts: list[str] = []
+    for path in sorted(folder.rglob("*.md"))[::7]:
+        texts += [part for part in path.read_text(encoding="utf-8").split("\n\n") if part.strip()][:4]
+    return (texts * (n // len(texts) + 1))[:n]
+
+
+def seed_procedure(folder: Path, texts: list[str], max_length: int) -> np.ndarray:
+    """Mean pooling step by step, by transformers' own tokenizer and model."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = []
+    for start in range(0, len(texts), 16):
+        tokens = tokenizer(
+            texts[start : start + 16], max_length=max_length, padding=True, truncation=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            hidden = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
+        mask = tokens["attention_mask"].unsqueeze(-1).expand(hidden.shape).float()
+        summed = torch.sum(hidden * mask, dim=1)
+        counts = torch.clamp(mask.sum(dim=1), min=1e-9)
+        rows.append((summed / counts).numpy())
+    return np.concatenate(rows)
+
+
+def test_distilbert_equals_the_seed_procedure(distilbert: Path) -> None:
+    texts = [SEED_TEXT, *ODD_TEXTS, *real_texts(40)]
+    ours = Encoder(str(distilbert), max_seq_length=128).encode(texts)
+    assert ours.shape == (len(texts), 768)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, seed_procedure(distilbert, texts, 128), rtol=0, atol=1e-5)
+
+
+@pytest.mark.network
+def test_published_vector_of_stsb_distilbert(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    try:
+        encoder = Encoder("sentence-transformers/stsb-distilbert-base")
+    except ModelNotFoundError as error:
+        pytest.skip(f"the weights cannot be had: {error}")
+    expected = [-0.38485, 0.78107, -0.17720, -1.4125, -0.23358, 0.90891]
+    expected += [-0.078390, 0.60347, 0.067886, -0.39842, 0.039223, -0.46774]
+    assert len(encoder.tokenizer.token_ids([SEED_TEXT])[0]) == 11
+    np.testing.assert_allclose(encoder.encode([SEED_TEXT])[0, :12], expected, rtol=0, atol=1e-3)
+
+
+def test_seed_text_has_eleven_tokens(distilbert: Path) -> None:
+    assert len(Encoder(str(distilbert)).tokenizer.token_ids([SEED_TEXT])[0]) == 11
+
+
+def test_minilm_equals_sentence_transformers(minilm: Path) -> None:
+    texts = [*ODD_TEXTS, *real_texts(500 - len(ODD_TEXTS))]
+    assert len(texts) == 500
+    theirs = SentenceTransformer(str(minilm), device="cpu").encode(texts, normalize_embeddings=True)
+    ours = Encoder().encode(texts)
+    ours /= np.linalg.norm(ours, axis=1, keepdims=True)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def small_checkpoint(folder: Path, kind: str) -> Path:
+    """A small random model of an architecture, with a tokenizer trained on the sample corpus."""
+    text = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.rglob("*.md"))]
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    if kind in ("bert", "mpnet"):
+        special = (
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if kind == "bert" else ["<s>", "<pad>", "</s>", "[UNK]"]
+        )
+        tokenizer = RustTokenizer(token_models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=500, special_tokens=special)
+    elif kind == "xlm-roberta":
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        tokenizer = RustTokenizer(token_models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=500, special_tokens=special, unk_token="<unk>")
+    else:
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        tokenizer = RustTokenizer(token_models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(text, trainer)
+    first, last = ("[CLS]", "[SEP]") if kind == "bert" else ("<s>", "</s>")
+    ends = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=ends)
+    pad = "[PAD]" if kind == "bert" else "<pad>"
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=pad, cls_token=first, sep_token=last, model_max_length=64
+    ).save_pretrained(folder)
+    common = {**size, "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": tokenizer.token_to_id(pad)}
+    configs = {
+        "bert": transformers.BertConfig,
+        "roberta": transformers.RobertaConfig,
+        "mpnet": transformers.MPNetConfig,
+        "xlm-roberta": transformers.XLMRobertaConfig,
+        "modernbert": transformers.ModernBertConfig,
+    }
+    if kind == "modernbert":
+        config = transformers.ModernBertConfig(
+            **common, max_position_embeddings=80, cls_token_id=0, sep_token_id=2, bos_token_id=0, eos_token_id=2
+        )
+    else:
+        config = configs[kind](**common, max_position_embeddings=80)
+    torch.manual_seed(1)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet", "xlm-roberta", "modernbert"])
+def test_architectures_equal_sentence_transformers(tmp_path: Path, kind: str) -> None:
+    folder = small_checkpoint(tmp_path, kind)
+    texts = [*(text for text in ODD_TEXTS), *real_texts(30)]
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    np.testing.assert_allclose(Encoder(str(folder)).encode(texts), theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mode", ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", ("cls", "max")]
+)
+def test_pooling_modes_equal_sentence_transformers(tmp_path: Path, mode: str | tuple[str, ...]) -> None:
+    base = small_checkpoint(tmp_path / "base", "bert")
+    model = SentenceTransformer(str(base), device="cpu")
+    saved = SentenceTransformer(modules=[model[0], Pooling(32, pooling_mode=mode)], device="cpu")
+    saved.save(str(tmp_path / "saved"))
+    texts = [text for text in ODD_TEXTS if text.strip()]
+    ours = Encoder(str(tmp_path / "saved"))
+    assert ours.dim == (64 if isinstance(mode, tuple) else 32)
+    np.testing.assert_allclose(ours.encode(texts), saved.encode(texts), rtol=0, atol=1e-5)
+
+
+def test_prompts_are_those_of_sentence_transformers(tmp_path: Path) -> None:
+    base = small_checkpoint(tmp_path / "base", "bert")
+    model = SentenceTransformer(str(base), device="cpu", prompts={"query": "ask: ", "passage": "told: "})
+    model.save(str(tmp_path / "saved"))
+    theirs, ours = SentenceTransformer(str(tmp_path / "saved"), device="cpu"), Encoder(str(tmp_path / "saved"))
+    texts = ["where is the tap", "in the garden"]
+    np.testing.assert_allclose(ours.encode_query(texts), theirs.encode_query(texts), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours.encode_document(texts), theirs.encode_document(texts), rtol=0, atol=1e-5)
+    assert not np.allclose(ours.encode_query(texts), ours.encode_document(texts))
+
+
+def test_a_model_without_tokenizer_json_is_read_from_its_vocabulary(tmp_path: Path, minilm: Path) -> None:
+    folder = Path(shutil.copytree(minilm, tmp_path / "model"))
+    (folder / "tokenizer.json").unlink()
+    texts = ["A sentence about taps.", "汉字"]
+    np.testing.assert_allclose(Encoder(str(folder)).encode(texts), Encoder().encode(texts), rtol=0, atol=1e-6)
+
+
+def test_shapes_and_refusals() -> None:
+    encoder = Encoder()
+    assert encoder.encode([]).shape == (0, 384)
+    assert encoder.encode([]).dtype == np.float32
+    assert encoder.encode(["one"]).shape == (1, 384)
+    for bad in ("bare", ["fine", 3], [None]):
+        with pytest.raises(InvalidInputError):
+            encoder.encode(bad)  # type: ignore[arg-type]
+    assert np.isfinite(encoder.encode(["lone \ud800 surrogate"])).all()
+
+
+def test_batches_hold_every_row_once_and_hardly_any_padding() -> None:
+    lengths = [int(n) for n in np.random.default_rng(0).integers(3, 257, 3000)]
+    batches = list(_batches(lengths))
+    assert sorted(row for rows in batches for row in rows) == list(range(3000))
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in batches)
+    assert padded <= 1.1 * sum(lengths)
+    assert all(len(rows) * max(lengths[row] for row in rows) <= 4096 for rows in batches)
+
+
+def test_bad_models_are_refused_with_the_reason(tmp_path: Path, minilm: Path) -> None:
+    def variant(name: str) -> Path:
+        return Path(shutil.copytree(minilm, tmp_path / name))
+
+    with pytest.raises(ModelNotFoundError, match="HF_HUB_OFFLINE is set"):
+        Encoder("nobody/no-such-model")
+    with pytest.raises(ModelNotFoundError, match="no such folder"):
+        Encoder("./no-such-folder")
+    folder = variant("pickle")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UnsafeModelError, match=r"no model\.safetensors .*pytorch_model\.bin"):
+        Encoder(str(folder))
+    folder = variant("remote")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Evil"}}))
+    (folder / "evil.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(UnsafeModelError, match="auto_map"):
+        Encoder(str(folder))
+    folder = variant("module")
+    (folder / "modules.json").write_text('[{"idx": 0, "path": "", "type": "evil.Transformer"}]')
+    with pytest.raises(UnsafeModelError, match=r"evil\.Transformer"):
+        Encoder(str(folder))
+    folder = variant("unknown")
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "no-such-type"}))
+    with pytest.raises(UnsupportedModelError, match="no-such-type"):
+        Encoder(str(folder)).encode(["text"])
+
+
+def test_fingerprint_survives_json_and_ignores_the_name(minilm: Path) -> None:
+    one = load_model_files("all-MiniLM-L6-v2").fingerprint
+    assert one.weights_sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert Fingerprint.from_json(one.to_json()) == one
+    by_folder = load_model_files(str(minilm)).fingerprint
+    assert by_folder.model != one.model
+    assert one.differences(by_folder) == []
+    assert one.differences(load_model_files(str(minilm), max_seq_length=64).fingerprint) == ["max_seq_length"]
