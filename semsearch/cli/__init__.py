@@ -20,9 +20,13 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code = cli.main(standalone_mode=False)
+        # Not cli.main(): it prints a line of its own before an interruption gets here.
+        with cli.make_context("semsearch", sys.argv[1:]) as context:
+            code = cli.invoke(context)
         sys.stdout.flush()
         return int(code or 0)
+    except click.exceptions.Exit as done:  # --help and --version end so
+        return done.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "semsearch"
         return _fail(f"{error.format_message()} (see: {path} --help)", _USAGE)

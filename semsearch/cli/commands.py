@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,9 +161,12 @@ def delete(name: str, indexes: Path, yes: bool) -> None:
     from semsearch.store.catalog import find_index
 
     folder = find_index(indexes, name)
-    if not yes and not click.confirm(f"Delete the index {name!r} at {str(folder)!r}?", err=True):
-        click.echo("kept", err=True)
-        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"deleting {name!r} needs --yes where nobody can be asked")
+        if not click.confirm(f"Delete the index {name!r} at {str(folder)!r}?", err=True):
+            click.echo("kept", err=True)
+            return
     delete_index(folder)
     click.echo(f"deleted {name}", err=True)
 
