@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint typecheck check clean
+.PHONY: help install demo test lint typecheck check bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ typecheck: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
 check: lint typecheck test  ## what CI runs
+
+bench: $(STAMP)  ## speed, as ratios to peers measured in the same run
+	$(BIN)/python tests/benchmarks/startup.py
+	$(BIN)/python tests/benchmarks/encode.py
 
 clean:  ## remove caches and build products, never indexes/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
