@@ -21,6 +21,20 @@ SemsearchError
     └── StorageError             the disk refused: full, or no permission
 """
 
+from __future__ import annotations
+
+import errno
+
+NO_SPACE = "; free some space and try again"
+NOT_WRITABLE = "; choose a folder that you may write, or ask for the permission"
+_REMEDIES = {
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
+    errno.EACCES: NOT_WRITABLE,
+    errno.EPERM: NOT_WRITABLE,
+    errno.EROFS: NOT_WRITABLE,
+}
+
 
 class SemsearchError(Exception):
     """Base of every error that semsearch raises on purpose."""
@@ -96,3 +110,8 @@ class DamagedIndexError(StoreError):
 
 class StorageError(StoreError):
     """The disk refused: full, or no permission."""
+
+    @classmethod
+    def of(cls, what: str, error: OSError) -> StorageError:
+        """The error of a call that the operating system refused, with what to do about it."""
+        return cls(f"{what}: {error.strerror or error}{_REMEDIES.get(error.errno or 0, '')}")

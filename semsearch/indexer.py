@@ -26,8 +26,8 @@ from semsearch.store.files import sync_folder
 from semsearch.store.segments import SEGMENT_ROWS, normalize, write_segment
 from semsearch.types import Passage
 
-# Passages that are embedded together: enough to sort by length, few enough to stream.
-_WINDOW = 1024
+# Passages that are embedded together: enough to sort by length, few enough for progress to be seen every few seconds.
+_WINDOW = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Indexer:
                     self._remove_if_never_committed()
                     raise
         except OSError as error:
-            raise StorageError(f"cannot write {str(self._path)!r}: {error.strerror or error}") from error
+            raise StorageError.of(f"cannot write {str(self._path)!r}", error) from error
         finally:
             if not existed and not (self._path / DATABASE).exists():
                 shutil.rmtree(self._path, ignore_errors=True)
@@ -190,6 +190,8 @@ class _Build:
     def run(self, files: Sequence[SourceFile], progress: Callable[[Progress], None] | None) -> None:
         total = sum(file.size for file in files)
         self._segment_first_id = self._database.next_passage_id()
+        if progress:
+            progress(Progress(0, len(files), 0, total, 0))
         for number, file in enumerate(files):
             try:
                 for _ in self._passages(file):

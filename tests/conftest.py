@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,13 +58,15 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run `semsearch` as a process of its own, in an empty folder unless told otherwise."""
+    """Run `semsearch` as a process of its own, `under` another command if asked, in an empty folder unless told."""
     folder = tmp_path / "cwd"
     folder.mkdir()
 
-    def run(*arguments: str | Path, cwd: Path = folder, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str | Path, cwd: Path = folder, under: Sequence[str] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "semsearch", *map(str, arguments)],
+            [*under, sys.executable, "-m", "semsearch", *map(str, arguments)],
             cwd=cwd,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **environment},
             capture_output=True,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -110,6 +112,27 @@ def test_errors_of_index(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     fails(run("index", tmp_path / "a.md", "--indexes", tmp_path / "file" / "x"), 3, "Not a directory")
     fails(run("delete", "nope", "--yes"), 3, "nope")
+
+
+@pytest.mark.parametrize("size", [(40, 100), (0, 0)], ids=["sized", "unsized"])
+def test_a_terminal_shows_progress(tmp_path: Path, size: tuple[int, int]) -> None:
+    terminal, child = pty.openpty()
+    termios.tcsetwinsize(child, size)
+    command = [sys.executable, "-m", "semsearch", "index", str(CORPUS / "home")]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=child)
+    os.close(child)
+    shown = b""
+    try:
+        while some := os.read(terminal, 4096):
+            shown += some
+    except OSError:  # the other end is closed
+        pass
+    os.close(terminal)
+    assert process.wait() == 0
+    assert b"0/8 files" in shown
+    assert b"100%" in shown
+    assert b"8/8 files" in shown
+    assert b"passages/s" in shown
 
 
 def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

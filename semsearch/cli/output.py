@@ -89,7 +89,11 @@ def progress_bar() -> Iterator[Callable[[Progress], None] | None]:
 
     started = time.monotonic()
     layout = "{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
-    with tqdm(desc="indexing", unit="B", bar_format=layout, file=sys.stderr, leave=False) as bar:
+    # A terminal that does not tell its height gets a bar too, so the size is not left to tqdm.
+    size = shutil.get_terminal_size()
+    with tqdm(
+        desc="indexing", bar_format=layout, file=sys.stderr, leave=False, ncols=size.columns - 1, nrows=size.lines
+    ) as bar:
 
         def update(progress: Progress) -> None:
             bar.total = progress.bytes_total

@@ -17,6 +17,7 @@ from semsearch.errors import (
     IndexLockedError,
     IndexNotFoundError,
     InvalidInputError,
+    StorageError,
     StoreError,
 )
 from semsearch.store.database import DATABASE, Database
@@ -151,9 +152,12 @@ def delete(index: Path) -> None:
 
     Raises:
         IndexLockedError: Another process is writing it.
-        OSError: The disk refused.
+        StorageError: The disk refused.
     """
-    with write_lock(index):
-        # Without its manifest it is no index any more, however the rest goes.
-        os.unlink(index / DATABASE)
-        shutil.rmtree(index)
+    try:
+        with write_lock(index):
+            # Without its manifest it is no index any more, however the rest goes.
+            os.unlink(index / DATABASE)
+            shutil.rmtree(index)
+    except OSError as error:
+        raise StorageError.of(f"cannot delete {str(index)!r}", error) from error

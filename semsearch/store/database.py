@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semsearch.errors import DamagedIndexError, IndexFormatError, IndexNotFoundError, StorageError
+from semsearch.errors import (
+    NO_SPACE,
+    NOT_WRITABLE,
+    DamagedIndexError,
+    IndexFormatError,
+    IndexNotFoundError,
+    StorageError,
+)
 from semsearch.store.files import FileRecord
 from semsearch.store.segments import Segment
 from semsearch.types import Document, Passage
@@ -18,6 +25,12 @@ from semsearch.types import Document, Passage
 DATABASE = "index.db"
 FORMAT_VERSION = 1
 _APPLICATION_ID = 0x53454D53  # "SEMS"
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: NO_SPACE,
+    sqlite3.SQLITE_READONLY: NOT_WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: NOT_WRITABLE,
+    sqlite3.SQLITE_PERM: NOT_WRITABLE,
+}
 
 # A passage id is never reused (AUTOINCREMENT), so that it never means two things to two readers.
 _SCHEMA = """
@@ -78,8 +91,11 @@ class Database:
                 connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
                 version = _version(connection)
             except sqlite3.OperationalError:
-                # A folder that may not be written has no room for the write-ahead log's shared memory; nobody
-                # writes there, so the database can be taken as it stands.
+                # A folder that may not be written has no room for the write-ahead log's shared memory. Where the
+                # log itself is empty, the database is whole without it, and can be taken as it stands.
+                log = path.with_name(f"{DATABASE}-wal")
+                if log.exists() and log.stat().st_size:
+                    raise
                 connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, check_same_thread=False)
                 version = _version(connection)
         if version == (0, 0):
@@ -272,7 +288,8 @@ def _translated(index: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StorageError(f"cannot use {index / DATABASE}: {error}") from error
+        remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")  # the low byte is the primary code
+        raise StorageError(f"cannot use {str(index / DATABASE)!r}: {error}{remedy}") from error
     except sqlite3.DatabaseError as error:
         raise DamagedIndexError(
             f"damaged index: {index / DATABASE}: {error}; delete the index and make it anew"
