@@ -27,6 +27,8 @@ class Document:
         metadata: What the document says about itself; JSON values only.
         headings: In the order of the text.
         body_start: Where the text proper begins; what stands before it (front matter) makes no passage.
+        markup: Spans of the text, in order, that are not read out: where links lead, tags. They count as no
+            tokens and are not embedded.
         line_numbers: The line of the file, from 1, that each line of `text` stands on; None where
             they are the same lines.
     """
@@ -37,6 +39,7 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     headings: tuple[Heading, ...] = ()
     body_start: int = 0
+    markup: Sequence[tuple[int, int]] = ()
     line_numbers: Sequence[int] | None = None
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,11 @@ import pytest
 from conftest import CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from semsearch import Encoder
+from semsearch.corpus import markdown
 from semsearch.corpus.chunking import Chunker
 from semsearch.corpus.readers import read
 from semsearch.corpus.walk import walk
@@ -119,6 +125,79 @@ def test_encodings_with_a_mark_are_read(tmp_path: Path, encoding: str) -> None:
     assert documents(tmp_path / "x.txt")[0].text == "naïve 🙂\nline"
 
 
+def words(text: str, markup: Sequence[tuple[int, int]]) -> list[str]:
+    kept = list(text)
+    for start, end in markup:
+        kept[start:end] = " " * (end - start)
+    return "".join(kept).replace("`", " ").split()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "word ",
+                "[two words](https://example.org/a_(b)) ",
+                '[titled](x.md "the title") ',
+                "![a picture](a.png)",
+                "[![badge](a.svg)](b.html)",
+                "[nested [brackets]](c) ",
+                "`[code](kept)` ",
+                "``a ` [b](c)`` ",
+                "[this](const\u00a0int x) ",
+                "a<br/>b ",
+                "<!-- hidden --> ",
+                "[",
+                "] ",
+                "![",
+                "\n",
+            ]
+        ),
+        max_size=30,
+    )
+)
+def test_the_words_of_markdown_are_those_that_a_renderer_shows(parts: list[str]) -> None:
+    text = " ".join("".join(parts).split("\n"))
+
+    def shown(tokens: Sequence[Token]) -> str:
+        return "".join(
+            shown(token.children or []) if token.type == "image" else token.content
+            for token in tokens
+            if token.type in ("text", "code_inline", "image")
+        )
+
+    expected = shown(MarkdownIt("commonmark").parseInline(text)[0].children or [])
+    ours = "".join(words(text, markdown.parse(text).markup))
+    assert ours == "".join(expected.replace("`", " ").split())
+
+
+def test_markup_is_neither_embedded_nor_counted_and_stays_in_the_passage(tmp_path: Path) -> None:
+    path = tmp_path / "x.md"
+    path.write_text(
+        "# Lambdas\n\nSee the [syntax page](../cpp/lambda-syntax.md)<br/>\n\n"
+        "```cpp\nauto f = [this](int x) {};\n```\n\n"
+        "[ref]: https://example.org/\n" + "[a](https://example.org/a/very/long/address/of/a/page.html) " * 60
+    )
+    (document,) = documents(path)
+    (passage, embedded), *rest = CHUNKER.chunk(document)
+    assert passage.text == document.text[passage.char_start : passage.char_end]
+    assert "(../cpp/lambda-syntax.md)" in passage.text
+    assert embedded.startswith("Lambdas\n\nSee the syntax page\n\n```cpp\nauto f = [this](int x) {};\n```\n")
+    assert "example.org" not in embedded
+    assert not rest, "sixty words of links fit into one passage"
+    check_passages(document)
+
+
+def test_no_markup_takes_more_than_linear_time() -> None:
+    # Linear time is seconds, quadratic time would be hours.
+    pieces = ["[", "[a](", "![", "`", "<!--", "<a ", "[a]: ", '[a](b "', "\\[", "[[a]", "`` ` ", "[\\]", "[a] "]
+    code = "from semsearch.corpus.markdown import parse\n" + "\n".join(
+        f"parse({piece!r} * 200_000)" for piece in pieces
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def check_passages(document: Document) -> None:
     """What holds of the passages of any document."""
     position = document.body_start
@@ -133,7 +212,10 @@ def check_passages(document: Document) -> None:
         assert passage.text.split("\n")[0] in lines[passage.line_start - 1]
         assert passage.line_end - passage.line_start == passage.text.count("\n")
         assert len(ENCODER.tokenizer.token_spans(embedded)) <= ENCODER.max_tokens
-        assert embedded.endswith(passage.text)
+        if not document.markup and not document.headings:
+            assert embedded.endswith(passage.text)
+    for start, end in document.markup:
+        covered[start:end] = True
     for start, _ in ENCODER.tokenizer.token_spans(document.text):
         assert start < document.body_start or covered[start]
 

@@ -47,7 +47,9 @@ class Chunker:
         """Yield each passage and what is to be embedded for it: its title, its headings, its text."""
         text = document.text
         line_starts = np.array([0, *(m.end() for m in re.finditer("\n", text))])
+        markup = np.array(document.markup, dtype=np.int64).reshape(-1, 2)
         token_starts = self._token_spans(text)[:, 0]
+        token_starts = token_starts[~_within(token_starts, markup)]
         headings = document.headings
         heading_starts = [heading.char_start for heading in headings]
         for start, end in self._spans(document, token_starts, heading_starts):
@@ -62,15 +64,20 @@ class Chunker:
                 numbers[last - 1] if numbers else last,
                 heading,
             )
-            yield passage, f"{self._prefix(document.title, heading)}{passage.text}"
+            yield passage, self._embedded(document.title, passage, markup, is_section=start in heading_starts)
 
-    def _prefix(self, title: str, heading: str) -> str:
-        prefix = "\n".join(part for part in (title, heading) if part)
+    def _embedded(self, title: str, passage: Passage, markup: NDArray[np.int64], *, is_section: bool) -> str:
+        prefix = "\n".join(part for part in (title, passage.heading) if part)
         spans = self._token_spans(prefix)
         limit = self._budget // _PREFIX_SHARE
+        body_start = passage.char_start
         if len(spans) > limit:
             prefix = prefix[: spans[limit - 1, 1]]
-        return prefix + "\n" if prefix else ""
+        elif is_section and "\n" in passage.text:
+            # The line that the passage opens with is the last heading of its prefix.
+            body_start += passage.text.index("\n") + 1
+        body = _read_out(passage, body_start, markup)
+        return f"{prefix}\n{body}" if prefix else body
 
     def _spans(
         self, document: Document, token_starts: NDArray[np.int64], heading_starts: Sequence[int]
@@ -136,6 +143,20 @@ def _by_tokens(
         start, first = stop, cut
     if last > first:
         yield from _stripped(text, [start, end])
+
+
+def _within(positions: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each position (n,) is in one of the spans (m, 2), which are in order."""
+    return np.searchsorted(spans[:, 0], positions, "right") > np.searchsorted(spans[:, 1], positions, "right")
+
+
+def _read_out(passage: Passage, start: int, markup: NDArray[np.int64]) -> str:
+    """The text of a passage from `start` on, without its markup."""
+    end = passage.char_end
+    first, last = int(np.searchsorted(markup[:, 1], start, "right")), int(np.searchsorted(markup[:, 0], end))
+    bounds = [start, *markup[first:last].clip(start, end).ravel().tolist(), end]
+    at = passage.char_start
+    return "".join(passage.text[a - at : b - at] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
 
 
 def _stripped(text: str, bounds: Sequence[int]) -> Iterator[tuple[int, int]]:

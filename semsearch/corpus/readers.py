@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import codecs
-import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-from markdown_it import MarkdownIt
-
+from semsearch.corpus import markdown
 from semsearch.corpus.html import extract
 from semsearch.corpus.walk import SourceFile
 from semsearch.errors import UnreadableFileError
-from semsearch.types import Document, Heading
+from semsearch.types import Document
 
 # A novel is about 1 MiB; what is larger than ten of them is a dump or a log. A corpus.jsonl has no limit: it
 # is read a line at a time.
@@ -40,12 +37,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,65536}?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_YAML_ANCHOR = re.compile(r"(?:^|[\s\[{,:-])&\w", re.MULTILINE)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# Blocks alone are parsed; a heading's own words are parsed later, when there is one.
-_BLOCKS = MarkdownIt("commonmark").disable("inline")
-_INLINE = MarkdownIt("commonmark")
 
 
 def read(file: SourceFile) -> Iterator[Document]:
@@ -83,12 +75,20 @@ def _read_text(file: SourceFile) -> Iterator[Document]:
 
 def _read_markdown(file: SourceFile) -> Iterator[Document]:
     text = _decode(file)
-    metadata, body_start = _front_matter(text)
-    headings = _markdown_headings(text, body_start)
-    title = metadata.get("title")
+    parsed = markdown.parse(text)
+    title = parsed.metadata.get("title")
     if not (isinstance(title, str) and title.strip()):
-        title = headings[0].text if headings and headings[0].level == 1 else PurePosixPath(file.name).stem
-    yield Document(file.name, text, title.strip(), metadata, headings, body_start)
+        first = parsed.headings[0] if parsed.headings else None
+        title = first.text if first and first.level == 1 else PurePosixPath(file.name).stem
+    yield Document(
+        file.name,
+        text,
+        title.strip(),
+        parsed.metadata,
+        parsed.headings,
+        body_start=parsed.body_start,
+        markup=parsed.markup,
+    )
 
 
 def _read_html(file: SourceFile) -> Iterator[Document]:
@@ -96,7 +96,7 @@ def _read_html(file: SourceFile) -> Iterator[Document]:
     if not page.text.strip():
         raise UnreadableFileError("empty")
     first = page.headings[0].text if page.headings else PurePosixPath(file.name).stem
-    yield Document(file.name, page.text, page.title or first, {}, page.headings, 0, page.line_numbers)
+    yield Document(file.name, page.text, page.title or first, {}, page.headings, line_numbers=page.line_numbers)
 
 
 def _read_beir(file: SourceFile) -> Iterator[Document]:
@@ -155,37 +155,3 @@ def _decode(file: SourceFile) -> str:
     if not text.strip():
         raise UnreadableFileError("empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _front_matter(text: str) -> tuple[dict[str, Any], int]:
-    """The YAML mapping between `---` lines that a text opens with, and where it ends; ({}, 0) without one."""
-    match = _FRONT_MATTER.match(text)
-    # Anchors and aliases can make a small text a huge value, and nobody writes them in front matter.
-    if not match or _YAML_ANCHOR.search(match[1]):
-        return {}, 0
-    try:
-        value = yaml.load(match[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}, 0
-    if not isinstance(value, dict):
-        return {}, 0
-    metadata = json.loads(json.dumps({str(key): item for key, item in value.items()}, default=str))
-    return metadata, match.end()
-
-
-def _markdown_headings(text: str, body_start: int) -> tuple[Heading, ...]:
-    body = text[body_start:]
-    line_starts = [0, *(match.end() for match in re.finditer("\n", body))]
-    tokens = _BLOCKS.parse(body)
-    headings = []
-    for token, content in itertools.pairwise(tokens):
-        if token.type == "heading_open" and token.map:
-            start = body_start + line_starts[token.map[0]]
-            headings.append(Heading(start, int(token.tag[1:]), _plain(content.content)))
-    return tuple(heading for heading in headings if heading.text)
-
-
-def _plain(markdown: str) -> str:
-    """The words of one line of Markdown, without its marks."""
-    children: Sequence[Any] = _INLINE.parseInline(markdown)[0].children or []
-    return " ".join("".join(c.content for c in children if c.type in ("text", "code_inline")).split())

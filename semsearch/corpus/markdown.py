@@ -1,0 +1,102 @@
+"""What a Markdown text says of itself: front matter, headings, and which characters are markup alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from semsearch.types import Heading
+
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,65536}?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_YAML_ANCHOR = re.compile(r"(?:^|[\s\[{,:-])&\w", re.MULTILINE)
+# Blocks alone are parsed; a heading's own words are parsed later, when there is one.
+_BLOCKS = MarkdownIt("commonmark").disable("inline")
+_INLINE = MarkdownIt("commonmark")
+_LINE_END = re.compile("\n")
+_CODE_BLOCKS = frozenset({"fence", "code_block"})
+
+_DESTINATION = r"\((?:<[^<>\n]*>|[^()\s<]*(?:\([^()\s]*\)[^()\s]*)*)(?:\s+(?:\"[^\"\n]*\"|'[^'\n]*'))?\s*\)"
+# Only elements of formatting: a `<T>` that somebody forgot to quote is a word of the text.
+_TAG = (
+    r"</?(?:a|b|br|center|code|details|div|em|font|h[1-6]|hr|i|img|kbd|li|ol|p|picture|pre|source|span|strong|sub"
+    r"|summary|sup|table|tbody|td|th|thead|tr|u|ul|video)\b[^<>]*>"
+)
+# What is matched and kept comes first: escapes and code. No two alternatives within a repetition begin alike and
+# repetitions do not give back, so that no text takes more than linear time.
+_MARKUP = re.compile(
+    r"(?P<kept>\\.|(?<!`)(?P<ticks>`++).{1,1000}?(?<!`)(?P=ticks)(?!`))"
+    rf"|!?\[(?P<text>(?:[^\[\]\\]|\\.|\[(?:[^\[\]\\]|\\.)*+\])*+)\]{_DESTINATION}"
+    r"|^[ ]{0,3}\[(?!\^)[^\[\]\n]+\]:[ \t]*\S.*$"
+    rf"|<!--(?s:.){{0,1000}}?-->|{_TAG}",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Markdown:
+    """A parsed text: its front matter's mapping and where that ends, headings, and spans of markup."""
+
+    metadata: dict[str, Any]
+    body_start: int
+    headings: tuple[Heading, ...]
+    markup: tuple[tuple[int, int], ...]
+
+
+def parse(text: str) -> Markdown:
+    """Parse a text by CommonMark's rules; whatever it is, it is Markdown of a kind."""
+    metadata, start = _front_matter(text)
+    line_starts = [start, *(match.end() for match in _LINE_END.finditer(text, start)), len(text)]
+    tokens = _BLOCKS.parse(text[start:])
+    code = [(line_starts[t.map[0]], line_starts[t.map[1]]) for t in tokens if t.type in _CODE_BLOCKS and t.map]
+    prose = itertools.pairwise([start, *itertools.chain.from_iterable(code), len(text)])
+    markup = [span for begin, end in itertools.islice(prose, 0, None, 2) for span in _markup(text, begin, end)]
+    return Markdown(metadata, start, tuple(_headings(tokens, line_starts)), tuple(markup))
+
+
+def _front_matter(text: str) -> tuple[dict[str, Any], int]:
+    """The YAML mapping between `---` lines that a text opens with, and where it ends; ({}, 0) without one."""
+    match = _FRONT_MATTER.match(text)
+    # Anchors and aliases can make a small text a huge value, and nobody writes them in front matter.
+    if not match or _YAML_ANCHOR.search(match[1]):
+        return {}, 0
+    try:
+        value = yaml.load(match[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}, 0
+    if not isinstance(value, dict):
+        return {}, 0
+    metadata = json.loads(json.dumps({str(key): item for key, item in value.items()}, default=str))
+    return metadata, match.end()
+
+
+def _headings(tokens: Sequence[Token], line_starts: Sequence[int]) -> Iterator[Heading]:
+    for token, content in itertools.pairwise(tokens):
+        if token.type == "heading_open" and token.map and (words := _plain(content.content)):
+            yield Heading(line_starts[token.map[0]], int(token.tag[1:]), words)
+
+
+def _markup(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The spans of link targets, tags and comments in a piece of text that is no code."""
+    for match in _MARKUP.finditer(text, start, end):
+        if match["kept"]:
+            continue
+        if match["text"]:
+            yield match.start(), match.start("text")
+            yield from _markup(text, *match.span("text"))
+            yield match.end("text"), match.end()
+        else:
+            yield match.span()
+
+
+def _plain(markdown: str) -> str:
+    """The words of one line of Markdown, without its marks."""
+    children: Sequence[Any] = _INLINE.parseInline(markdown)[0].children or []
+    return " ".join("".join(c.content for c in children if c.type in ("text", "code_inline")).split())
