@@ -155,6 +155,12 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "indexes" / "notes").exists()
 
 
+def test_without_a_command_it_helps(run: Run) -> None:
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == run("--help").stdout
+
+
 def test_every_command_is_documented(run: Run) -> None:
     readme = (CORPUS.parent.parent / "README.md").read_text(encoding="utf-8")
     listed = run("--help").stdout.split("Commands:")[1].split("\n")

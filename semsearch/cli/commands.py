@@ -27,15 +27,18 @@ _indexes = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="semsearch")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Semantic search for a folder of documents, on your own machine.
 
     \b
     semsearch index notes/          read, embed and store a folder
     semsearch query "a question"    the passages nearest to it
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
