@@ -155,6 +155,30 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "indexes" / "notes").exists()
 
 
+def test_ctrl_c_counts_even_where_a_library_swallows_it(tmp_path: Path) -> None:
+    code = """
+import os, signal, time
+import semsearch.indexer
+from semsearch.cli import main
+read = semsearch.indexer.read
+def swallowing(file):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+    except KeyboardInterrupt:
+        pass
+    return read(file)
+semsearch.indexer.read = swallowing
+main()
+"""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("about apples")
+    command = [sys.executable, "-c", code, "index", "notes"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    fails(done, 130, "interrupted")
+    assert not (tmp_path / "indexes" / "notes").exists()
+
+
 def test_without_a_command_it_helps(run: Run) -> None:
     done = run()
     assert (done.returncode, done.stderr) == (0, "")

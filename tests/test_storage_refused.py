@@ -71,7 +71,7 @@ def test_a_log_that_cannot_be_applied_is_not_passed_over(run: Run, ordinary_user
     log.parent.chmod(0o755)
     log.write_bytes(b"x" * 100)
     log.parent.chmod(0o555)
-    fails(run("query", "taps", "--indexes", indexes, under=ordinary_user), "index.db", "may write")
+    fails(run("query", "taps", "--indexes", indexes, under=ordinary_user), "index.db-wal", "may write")
 
 
 def test_files_that_may_not_be_read_are_skipped(run: Run, ordinary_user: list[str], tmp_path: Path) -> None:

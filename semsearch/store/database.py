@@ -95,7 +95,10 @@ class Database:
                 # log itself is empty, the database is whole without it, and can be taken as it stands.
                 log = path.with_name(f"{DATABASE}-wal")
                 if log.exists() and log.stat().st_size:
-                    raise
+                    raise StorageError(
+                        f"cannot use {str(path)!r}: {log.name} holds what a writer left to be applied, and the folder "
+                        f"may not be written{NOT_WRITABLE}"
+                    ) from None
                 connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, check_same_thread=False)
                 version = _version(connection)
         if version == (0, 0):
