@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +14,6 @@ from semsearch import __version__
 from semsearch.cli import output
 
 if TYPE_CHECKING:
-    from semsearch.indexer import Progress
     from semsearch.store.catalog import IndexInfo
 
 _indexes = click.option(
@@ -68,12 +64,7 @@ def index(
     from semsearch.encoder.models import DEFAULT_MODEL
     from semsearch.indexer import Indexer
 
-    with _remembered_interrupt() as check, output.progress_bar() as show:
-
-        def progress(state: Progress) -> None:
-            check()
-            show(state)
-
+    with output.progress_bar() as progress:
         summary = Indexer(folder, model=model or DEFAULT_MODEL).update(paths, progress=progress)
     if as_json:
         output.print_json(dataclasses.asdict(summary))
@@ -181,31 +172,6 @@ def delete(name: str, indexes: Path, yes: bool) -> None:
             return
     delete_index(folder)
     click.echo(f"deleted {name}", err=True)
-
-
-@contextmanager
-def _remembered_interrupt() -> Iterator[Callable[[], None]]:
-    """Yield what raises a Ctrl-C once more: some libraries swallow it while they are imported."""
-    seen = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal seen
-        seen = True
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if seen:
-            raise KeyboardInterrupt
-
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is not signal.default_int_handler:  # ignored, as by nohup
-        yield check
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _as_dict(described: IndexInfo) -> dict[str, Any]:

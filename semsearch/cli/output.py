@@ -80,10 +80,10 @@ def print_info(described: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
+def progress_bar() -> Iterator[Callable[[Progress], None] | None]:
     """A bar on stderr: files, passages a second, time left; nothing where stderr is no terminal."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield None
         return
     from tqdm import tqdm
 
