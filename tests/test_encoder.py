@@ -10,13 +10,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import CORPUS, SHARED_DATA
+from checkpoints import ODD_TEXTS, real_texts, small_checkpoint
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from tokenizers import Tokenizer as RustTokenizer
-from tokenizers import decoders as _decoders  # noqa: F401
-from tokenizers import models as token_models
-from tokenizers import normalizers, pre_tokenizers, processors, trainers
 
 from semsearch import Encoder
 from semsearch.encoder.models import Fingerprint, load_model_files
@@ -28,28 +24,7 @@ from semsearch.errors import (
     UnsupportedModelError,
 )
 
-ODD_TEXTS = [
-    "",
-    " ",
-    "word",
-    "🙂 emoji 🚀",
-    "汉字和语言",
-    "long " * 2000,
-    "tab\tand\nline",
-    "é à ü",
-    "<s> [SEP] x",
-    "a\x00b",
-]
 SEED_TEXT = "hello world what a time to be alive!"
-
-
-def real_texts(n: int) -> list[str]:
-    """Real passages: paragraphs of a documentation folder where there is one, else of the sample corpus."""
-    folder = SHARED_DATA / "cpp-docs" if (SHARED_DATA / "cpp-docs").is_dir() else CORPUS
-    texts: list[str] = []
-    for path in sorted(folder.rglob("*.md"))[::7]:
-        texts += [part for part in path.read_text(encoding="utf-8").split("\n\n") if part.strip()][:4]
-    return (texts * (n // len(texts) + 1))[:n]
 
 
 def seed_procedure(folder: Path, texts: list[str], max_length: int) -> np.ndarray:
@@ -106,57 +81,7 @@ def test_minilm_equals_sentence_transformers(minilm: Path) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-def small_checkpoint(folder: Path, kind: str) -> Path:
-    """A small random model of an architecture, with a tokenizer trained on the sample corpus."""
-    text = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.rglob("*.md"))]
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    if kind in ("bert", "mpnet"):
-        special = (
-            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if kind == "bert" else ["<s>", "<pad>", "</s>", "[UNK]"]
-        )
-        tokenizer = RustTokenizer(token_models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer()
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=500, special_tokens=special)
-    elif kind == "xlm-roberta":
-        special = ["<s>", "<pad>", "</s>", "<unk>"]
-        tokenizer = RustTokenizer(token_models.Unigram())
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=500, special_tokens=special, unk_token="<unk>")
-    else:
-        special = ["<s>", "<pad>", "</s>", "<unk>"]
-        tokenizer = RustTokenizer(token_models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(text, trainer)
-    first, last = ("[CLS]", "[SEP]") if kind == "bert" else ("<s>", "</s>")
-    ends = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=ends)
-    pad = "[PAD]" if kind == "bert" else "<pad>"
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=pad, cls_token=first, sep_token=last, model_max_length=64
-    ).save_pretrained(folder)
-    common = {**size, "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": tokenizer.token_to_id(pad)}
-    configs = {
-        "bert": transformers.BertConfig,
-        "roberta": transformers.RobertaConfig,
-        "mpnet": transformers.MPNetConfig,
-        "xlm-roberta": transformers.XLMRobertaConfig,
-        "modernbert": transformers.ModernBertConfig,
-    }
-    if kind == "modernbert":
-        config = transformers.ModernBertConfig(
-            **common, max_position_embeddings=80, cls_token_id=0, sep_token_id=2, bos_token_id=0, eos_token_id=2
-        )
-    else:
-        config = configs[kind](**common, max_position_embeddings=80)
-    torch.manual_seed(1)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet", "xlm-roberta", "modernbert"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "mpnet", "xlm-roberta", "modernbert"])
 def test_architectures_equal_sentence_transformers(tmp_path: Path, kind: str) -> None:
     folder = small_checkpoint(tmp_path, kind)
     texts = [*(text for text in ODD_TEXTS), *real_texts(30)]

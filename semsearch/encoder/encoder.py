@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.encoder.models import DEFAULT_MODEL, Fingerprint, load_model_files
+from semsearch.encoder.numpy_engine import NumpyEngine
 from semsearch.encoder.tokenizer import Tokenizer
-from semsearch.errors import InvalidInputError, ModelError
+from semsearch.errors import InvalidInputError, ModelError, UnsupportedModelError
 
-if TYPE_CHECKING:
-    from semsearch.encoder.torch_engine import TorchEngine
+logger = logging.getLogger(__name__)
+
+# NumPy encodes so many tokens sooner than torch is imported.
+_FEW_TOKENS = 2048
+
+
+class Engine(Protocol):
+    """What runs a model."""
+
+    def encode(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
+        """Vectors float32 (n, dim) of n texts given by their token ids, in their order."""
 
 
 class Encoder:
@@ -80,7 +92,14 @@ class Encoder:
                 raise InvalidInputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}")
         if not len(texts):
             return np.empty((0, self.dim), dtype=np.float32)
-        vectors = self._engine.encode(self.tokenizer.token_ids(list(texts)))
+        token_ids = self.tokenizer.token_ids(list(texts))
+        try:
+            vectors = self._engine_for(sum(map(len, token_ids))).encode(token_ids)
+        except IndexError as error:
+            raise ModelError(
+                f"{self.fingerprint.model}: the tokenizer gives ids that the weights lack, or more than there are "
+                "positions; the model's files do not belong together"
+            ) from error
         if vectors.shape[1] != self.dim or not np.isfinite(vectors).all():
             raise ModelError(
                 f"{self.fingerprint.model} gave vectors of shape {vectors.shape} that should be finite and of "
@@ -102,9 +121,23 @@ class Encoder:
             texts = [prompt + text if isinstance(text, str) else text for text in texts]
         return self.encode(texts)
 
+    def _engine_for(self, tokens: int) -> Engine:
+        """The engine that is done first with so many tokens."""
+        if "torch" not in sys.modules and tokens <= _FEW_TOKENS and self._numpy_engine is not None:
+            return self._numpy_engine
+        return self._torch_engine
+
     @cached_property
-    def _engine(self) -> TorchEngine:
-        # torch takes over a second to import, so it is imported only here, when it is needed.
+    def _numpy_engine(self) -> NumpyEngine | None:
+        try:
+            return NumpyEngine(self._files)
+        except UnsupportedModelError as reason:
+            logger.info("encoding by torch: %s", reason)
+            return None
+
+    @cached_property
+    def _torch_engine(self) -> Engine:
+        # torch and transformers take seconds to import, so they are imported only here, when they are needed.
         from semsearch.encoder.torch_engine import TorchEngine
 
         return TorchEngine(self._files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
@@ -18,17 +20,25 @@ class Tokenizer:
     """A model's tokenizer, cutting texts at the model's `max_seq_length`."""
 
     def __init__(self, files: ModelFiles) -> None:
-        """Load the tokenizer of a model."""
-        self._whole = _load(files)
-        self._whole.no_truncation()
-        self._cut = _load(files)
-        self._cut.enable_truncation(files.fingerprint.max_seq_length)
-        for tokenizer in (self._whole, self._cut):
-            tokenizer.no_padding()
-            if files.do_lower_case:
-                own = [tokenizer.normalizer] if tokenizer.normalizer else []
-                tokenizer.normalizer = NormalizerSequence([Lowercase(), *own])
-        self.special_tokens: int = self._whole.num_special_tokens_to_add(is_pair=False)
+        """Set up for a model; its vocabulary is loaded when it is first needed."""
+        self._files = files
+
+    @cached_property
+    def _whole(self) -> RustTokenizer:
+        tokenizer = _load(self._files)
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @cached_property
+    def _cut(self) -> RustTokenizer:
+        tokenizer = _load(self._files)
+        tokenizer.enable_truncation(self._files.fingerprint.max_seq_length)
+        return tokenizer
+
+    @property
+    def special_tokens(self) -> int:
+        """How many special tokens a text gets."""
+        return int(self._whole.num_special_tokens_to_add(is_pair=False))
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text's tokens, special tokens included, at most `max_seq_length` of them."""
@@ -61,7 +71,13 @@ def clean(text: str) -> str:
 def _load(files: ModelFiles) -> RustTokenizer:
     path = files.folder / "tokenizer.json"
     if path.exists():
-        return RustTokenizer.from_file(str(path))
-    from semsearch.encoder.torch_engine import convert_tokenizer
+        tokenizer = RustTokenizer.from_file(str(path))
+    else:
+        from semsearch.encoder.torch_engine import convert_tokenizer
 
-    return convert_tokenizer(files)
+        tokenizer = convert_tokenizer(files)
+    tokenizer.no_padding()
+    if files.do_lower_case:
+        own = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = NormalizerSequence([Lowercase(), *own])
+    return tokenizer
