@@ -39,6 +39,7 @@ check: lint typecheck test  ## what CI runs
 
 bench: $(STAMP)  ## speed, as ratios to peers measured in the same run
 	$(BIN)/python tests/benchmarks/startup.py
+	$(BIN)/python tests/benchmarks/cold_query.py
 	$(BIN)/python tests/benchmarks/encode.py
 
 clean:  ## remove caches and build products, never indexes/

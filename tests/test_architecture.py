@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -91,12 +92,27 @@ def test_light_commands_load_nothing_heavy(arguments: list[str], sample_index: o
         f"sys.argv = ['semsearch', *{arguments!r}]\n"
         "try: semsearch.cli.main()\n"
         "except SystemExit: pass\n"
-        "loaded = {'torch', 'transformers', 'tokenizers', 'huggingface_hub'} & set(sys.modules)\n"
+        "loaded = {'torch', 'transformers', 'tokenizers', 'huggingface_hub', 'faiss', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {loaded}' if loaded else 0)"
     )
     environment = {"SEMSEARCH_INDEXES": str(sample_index.parent), "PATH": ""}  # type: ignore[attr-defined]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_query_imports_no_torch(sample_index: Path) -> None:
+    code = (
+        "import sys, semsearch.cli\n"
+        "sys.argv = ['semsearch', 'query', 'my tap drips', '-k', '1']\n"
+        "try: semsearch.cli.main()\n"
+        "except SystemExit as done: assert done.code == 0\n"
+        "loaded = {'torch', 'transformers', 'huggingface_hub', 'tqdm', 'yaml', 'markdown_it'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {loaded}' if loaded else 0)"
+    )
+    environment = {"SEMSEARCH_INDEXES": str(sample_index.parent), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "dripping-tap" in done.stdout
 
 
 def test_errors_are_drawn_in_their_docstring() -> None:

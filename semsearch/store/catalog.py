@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from semsearch.errors import (
     AmbiguousIndexError,
     IndexLockedError,
@@ -126,6 +124,8 @@ def write_lock(index: Path) -> Iterator[None]:
     Raises:
         IndexLockedError: Another process is.
     """
+    from filelock import FileLock, Timeout  # readers do without
+
     lock = FileLock(index / LOCK, timeout=0)
     try:
         lock.acquire()

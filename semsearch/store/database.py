@@ -18,8 +18,7 @@ from semsearch.errors import (
     IndexNotFoundError,
     StorageError,
 )
-from semsearch.store.files import FileRecord
-from semsearch.store.segments import Segment
+from semsearch.store.files import FileRecord, Segment
 from semsearch.types import Document, Passage
 
 DATABASE = "index.db"

@@ -20,6 +20,17 @@ class FileRecord:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment's row in the manifest. Its vector i is passage `first_passage_id + i`."""
+
+    uuid: str
+    kind: str
+    count: int
+    first_passage_id: int
+    file: FileRecord
+
+
 class _HashingFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,23 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import DamagedIndexError, ModelError
-from semsearch.store.files import FileRecord, check_file, write_durably
+from semsearch.store.files import Segment, check_file, write_durably
 
 # Rows of a segment: they are gathered in memory, so this bounds it (150 MB at 384 dimensions).
 SEGMENT_ROWS = 100_000
 # What a FAISS file of each kind starts with.
 _MAGIC = {"flat": b"IxFI"}
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A segment's row in the manifest. Its vector i is passage `first_passage_id + i`."""
-
-    uuid: str
-    kind: str
-    count: int
-    first_passage_id: int
-    file: FileRecord
 
 
 def normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
