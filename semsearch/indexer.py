@@ -48,6 +48,7 @@ class IndexSummary:
     index: str
     path: str
     model: str
+    precision: str
     files_found: int
     files_indexed: int
     files_skipped: int
@@ -60,15 +61,19 @@ class IndexSummary:
 class Indexer:
     """The one writer of an index."""
 
-    def __init__(self, path: str | os.PathLike[str], *, model: str | Encoder = DEFAULT_MODEL) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, model: str | Encoder = DEFAULT_MODEL, precision: str = "float32"
+    ) -> None:
         """Set up; nothing is read or written yet.
 
         Args:
             path: The index folder, made if it is not there.
             model: A model's folder or Hugging Face name, or an Encoder.
+            precision: As of Encoder; an Encoder that is given has its own.
         """
         self._path = Path(path)
         self._model = model
+        self._precision = precision
 
     def update(
         self,
@@ -95,7 +100,7 @@ class Indexer:
         found = walk([Path(one) for one in sources])
         if not found.files:
             raise NothingToIndexError(_nothing(sources, found.skipped))
-        encoder = self._model if isinstance(self._model, Encoder) else Encoder(self._model)
+        encoder = self._model if isinstance(self._model, Encoder) else Encoder(self._model, precision=self._precision)
         existed = self._path.exists()
         try:
             (self._path / "segments").mkdir(parents=True, exist_ok=True)
@@ -117,6 +122,7 @@ class Indexer:
             self._path.name,
             str(self._path),
             encoder.fingerprint.model,
+            encoder.precision,
             build.files + files_skipped,
             build.files,
             files_skipped,
@@ -152,6 +158,7 @@ class Indexer:
                 database.set_meta(
                     {
                         "fingerprint": encoder.fingerprint.to_json(),
+                        "precision": encoder.precision,
                         "root": str(found.root),
                         "built": datetime.now(UTC).isoformat(timespec="seconds"),
                     }

@@ -76,6 +76,15 @@ def test_json_and_jsonl_are_what_the_searcher_says(run: Run, indexes: str, sampl
     assert [line["text"] for line in lines] == [hit.text for hit in expected]
 
 
+def test_the_precision_is_recorded(run: Run) -> None:
+    for asked, recorded in (("float32", {"float32"}), ("bfloat16", {"bfloat16"}), ("auto", {"float32", "bfloat16"})):
+        done = run("index", CORPUS / "home", "--name", asked, "--precision", asked, "--json")
+        assert json.loads(done.stdout)["precision"] in recorded, done.stderr
+        assert json.loads(run("info", asked, "--json").stdout)["precision"] in recorded
+        assert "dripping-tap" in run("query", "how to repair a leaky faucet", "-k", "1", "-i", asked).stdout
+    fails(run("index", CORPUS / "home", "--precision", "float8"), 2, "float8", "bfloat16")
+
+
 def test_control_characters_of_a_document_never_reach_the_terminal(run: Run, tmp_path: Path) -> None:
     (tmp_path / "evil.txt").write_text("harmless \x1b]0;title\x07 text \u202e reversed")
     run("index", tmp_path / "evil.txt")

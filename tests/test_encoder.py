@@ -121,6 +121,19 @@ def test_a_model_without_tokenizer_json_is_read_from_its_vocabulary(tmp_path: Pa
     np.testing.assert_allclose(Encoder(str(folder)).encode(texts), Encoder().encode(texts), rtol=0, atol=1e-6)
 
 
+def test_bfloat16_is_close_to_float32(minilm: Path) -> None:
+    texts = [*ODD_TEXTS, *real_texts(290)]
+    theirs = SentenceTransformer(str(minilm), device="cpu").encode(texts, normalize_embeddings=True)
+    encoder = Encoder(precision="bfloat16")
+    assert encoder.precision == "float32", "nothing was encoded yet"
+    ours = encoder.encode(texts)
+    assert (encoder.precision, ours.dtype) == ("bfloat16", np.float32)
+    cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1)
+    assert cosines.mean() >= 0.9995
+    assert cosines.min() >= 0.998
+    assert not np.allclose(cosines, 1, rtol=0, atol=1e-6), "it was computed in float32"
+
+
 def test_shapes_and_refusals() -> None:
     encoder = Encoder()
     assert encoder.encode([]).shape == (0, 384)
@@ -129,6 +142,8 @@ def test_shapes_and_refusals() -> None:
     for bad in ("bare", ["fine", 3], [None]):
         with pytest.raises(InvalidInputError):
             encoder.encode(bad)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="auto, float32, bfloat16, got 'float8'"):
+        Encoder(precision="float8")
     assert np.isfinite(encoder.encode(["lone \ud800 surrogate"])).all()
 
 

@@ -46,10 +46,23 @@ def cli(context: click.Context) -> None:
 @click.option("--name", help="Name of the index; the folder's name by default.")
 @_indexes
 @click.option("--model", help="Model's folder or Hugging Face name; all-MiniLM-L6-v2 by default.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What the model computes in; auto takes bfloat16 where the CPU has it.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="List each file that was skipped, and why.")
 @_json
 def index(
-    paths: tuple[Path, ...], name: str | None, indexes: Path, model: str | None, verbose: bool, as_json: bool
+    paths: tuple[Path, ...],
+    name: str | None,
+    indexes: Path,
+    model: str | None,
+    precision: str,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Index folders and files: Markdown, HTML, text, source code, BEIR corpus.jsonl."""
     from semsearch.store.catalog import check_name
@@ -65,7 +78,8 @@ def index(
     from semsearch.indexer import Indexer
 
     with output.progress_bar() as progress:
-        summary = Indexer(folder, model=model or DEFAULT_MODEL).update(paths, progress=progress)
+        indexer = Indexer(folder, model=model or DEFAULT_MODEL, precision=precision)
+        summary = indexer.update(paths, progress=progress)
     if as_json:
         output.print_json(dataclasses.asdict(summary))
     else:

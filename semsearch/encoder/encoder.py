@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,12 @@ from semsearch.encoder.numpy_engine import NumpyEngine
 from semsearch.encoder.tokenizer import Tokenizer
 from semsearch.errors import InvalidInputError, ModelError, UnsupportedModelError
 
+if TYPE_CHECKING:
+    from semsearch.encoder.torch_engine import TorchEngine
+
 logger = logging.getLogger(__name__)
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 # NumPy encodes so many tokens sooner than torch is imported.
 _FEW_TOKENS = 2048
 
@@ -37,24 +41,37 @@ class Encoder:
         (2, 384)
     """
 
-    def __init__(self, model: str = DEFAULT_MODEL, *, max_seq_length: int | None = None) -> None:
+    def __init__(
+        self, model: str = DEFAULT_MODEL, *, max_seq_length: int | None = None, precision: str = "float32"
+    ) -> None:
         """Find the model and read its configuration.
 
         Args:
             model: A folder, or a name on the Hugging Face hub.
             max_seq_length: Tokens of a text that count, special tokens included; by default the model's own.
+            precision: What many texts are encoded in: "float32"; "bfloat16"; or "auto", the faster of them on this
+                CPU. Few texts may be encoded in float32 whatever it is.
 
         Raises:
+            InvalidInputError: No such precision.
             ModelNotFoundError: Nothing of that name; says what was tried.
             UnsafeModelError: No safetensors weights, or the model wants to run its own code.
             UnsupportedModelError: It is not an encoder that semsearch can use.
         """
+        if precision not in PRECISIONS:
+            raise InvalidInputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self._files = load_model_files(model, max_seq_length=max_seq_length)
+        self._asked_precision = precision
 
     @property
     def fingerprint(self) -> Fingerprint:
         """What decides the vectors."""
         return self._files.fingerprint
+
+    @property
+    def precision(self) -> str:
+        """What texts were encoded in so far, "float32" or "bfloat16"; float32 before the first."""
+        return self._torch_engine.precision if "_torch_engine" in self.__dict__ else "float32"
 
     @property
     def dim(self) -> int:
@@ -136,8 +153,8 @@ class Encoder:
             return None
 
     @cached_property
-    def _torch_engine(self) -> Engine:
+    def _torch_engine(self) -> TorchEngine:
         # torch and transformers take seconds to import, so they are imported only here, when they are needed.
         from semsearch.encoder.torch_engine import TorchEngine
 
-        return TorchEngine(self._files)
+        return TorchEngine(self._files, self._asked_precision)

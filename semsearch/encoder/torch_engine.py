@@ -25,14 +25,22 @@ _PADDING = 0.1
 
 
 class TorchEngine:
-    """A transformer with its pooling, in float32 on the CPU."""
+    """A transformer with its pooling, on the CPU."""
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, files: ModelFiles, precision: str = "float32") -> None:
         """Load the weights.
+
+        Args:
+            files: The model.
+            precision: Of weights and activations: "float32", "bfloat16", or "auto" for bfloat16 where the CPU has
+                instructions for it. Pooling is in float32 always.
 
         Raises:
             UnsupportedModelError: transformers has no such architecture, or the weights do not fit it.
         """
+        if precision == "auto":
+            precision = "bfloat16" if _has_bfloat16() else "float32"
+        self.precision = precision
         self._pooling = files.fingerprint.pooling
         self._padding_id = int(files.config.get("pad_token_id") or 0)
         # transformers draws bars and reports unused pooler weights; neither is the user's business.
@@ -42,7 +50,7 @@ class TorchEngine:
         try:
             self._model: Any = transformers.AutoModel.from_pretrained(
                 str(files.folder),
-                dtype=torch.float32,
+                dtype=getattr(torch, precision),
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -71,7 +79,7 @@ class TorchEngine:
         # Without a mask attention is faster, and where nothing is padded there is nothing to mask.
         needed = mask if len(batch[-1]) < longest else None
         hidden = self._model(input_ids=ids, attention_mask=needed).last_hidden_state  # (n, tokens, hidden)
-        return cast("NDArray[np.float32]", pool(hidden, mask, self._pooling).numpy())
+        return cast("NDArray[np.float32]", pool(hidden.float(), mask, self._pooling).numpy())
 
 
 def convert_tokenizer(files: ModelFiles) -> RustTokenizer:
@@ -85,6 +93,13 @@ def convert_tokenizer(files: ModelFiles) -> RustTokenizer:
         raise UnsupportedModelError(
             f"{files.fingerprint.model}: transformers cannot load its tokenizer: {error}"
         ) from error
+
+
+def _has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 by itself (AVX512-BF16 or AMX); elsewhere it is slower than float32."""
+    # torch has no public question for it.
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(ask is not None and ask() for ask in asked)
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:

@@ -31,6 +31,7 @@ class IndexInfo:
     path: str
     model: str = ""
     dim: int = 0
+    precision: str = ""
     files: int = 0
     documents: int = 0
     passages: int = 0
@@ -94,6 +95,7 @@ def describe(index: Path) -> IndexInfo:
             str(index),
             fingerprint["model"],
             fingerprint["dim"],
+            meta.get("precision", "float32"),
             database.count("files"),
             database.count("documents"),
             database.count("passages"),
