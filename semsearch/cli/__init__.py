@@ -15,7 +15,12 @@ _USAGE, _ERROR, _INTERRUPTED = 2, 3, 130
 
 def main() -> None:
     """Run `semsearch`; every error is one line on stderr, and tells by its exit code what kind it is."""
-    sys.exit(_run())
+    code = _run()
+    if code == _INTERRUPTED:
+        # Python ends by the signal, not by a code, where an interruption passed through exec() of a string, as in
+        # many an import, even though it was caught.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run() -> int:
