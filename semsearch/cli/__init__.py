@@ -17,8 +17,7 @@ def main() -> None:
     """Run `semsearch`; every error is one line on stderr, and tells by its exit code what kind it is."""
     code = _run()
     if code == _INTERRUPTED:
-        # Python ends by the signal, not by a code, where an interruption passed through exec() of a string, as in
-        # many an import, even though it was caught.
+        # After an interruption Python's own exit now and then ends by the signal instead of by the code.
         os._exit(code)
     sys.exit(code)
 
