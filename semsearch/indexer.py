@@ -6,9 +6,11 @@ import hashlib
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,7 @@ from semsearch.store.catalog import LOCK, sweep, write_lock
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.files import sync_folder
 from semsearch.store.segments import SEGMENT_ROWS, normalize, write_segment
-from semsearch.types import Passage
-
-# Passages that are embedded together: enough to sort by length, few enough for progress to be seen every few seconds.
-_WINDOW = 256
+from semsearch.types import Document, Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,12 @@ class Indexer:
     """The one writer of an index."""
 
     def __init__(
-        self, path: str | os.PathLike[str], *, model: str | Encoder = DEFAULT_MODEL, precision: str = "float32"
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str | Encoder = DEFAULT_MODEL,
+        precision: str = "auto",
+        device: str = "auto",
     ) -> None:
         """Set up; nothing is read or written yet.
 
@@ -70,10 +74,12 @@ class Indexer:
             path: The index folder, made if it is not there.
             model: A model's folder or Hugging Face name, or an Encoder.
             precision: As of Encoder; an Encoder that is given has its own.
+            device: As of Encoder.
         """
         self._path = Path(path)
         self._model = model
         self._precision = precision
+        self._device = device
 
     def update(
         self,
@@ -100,7 +106,9 @@ class Indexer:
         found = walk([Path(one) for one in sources])
         if not found.files:
             raise NothingToIndexError(_nothing(sources, found.skipped))
-        encoder = self._model if isinstance(self._model, Encoder) else Encoder(self._model, precision=self._precision)
+        encoder = self._model
+        if not isinstance(encoder, Encoder):
+            encoder = Encoder(encoder, precision=self._precision, device=self._device)
         existed = self._path.exists()
         try:
             (self._path / "segments").mkdir(parents=True, exist_ok=True)
@@ -180,6 +188,16 @@ class Indexer:
             shutil.rmtree(self._path / "segments", ignore_errors=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A passage on its way to be embedded, with what it came from."""
+
+    file: SourceFile
+    sha256: str
+    document: Document
+    passage: Passage
+
+
 class _Build:
     """One build under way, within the transaction that commits it."""
 
@@ -190,61 +208,70 @@ class _Build:
         self._database = database
         self._encoder = encoder
         self._chunker = Chunker(encoder.tokenizer.token_spans, encoder.max_tokens)
-        self._window: list[tuple[int, Passage, str]] = []  # document id, passage, what is embedded
+        self._segment_first_id = 0
         self._vectors: list[NDArray[np.float32]] = []
-        self._bytes = 0
+        # Passages that the encoder has taken and whose vectors are not here yet. The encoder reads ahead in a thread of
+        # its own, so `_passages_of` writes nothing to the database.
+        self._taken: deque[_Read] = deque()
+        self._file: SourceFile | None = None
+        self._document: Document | None = None
+        self._file_id = self._document_id = 0
 
     def run(self, files: Sequence[SourceFile], progress: Callable[[Progress], None] | None) -> None:
-        total = sum(file.size for file in files)
         self._segment_first_id = self._database.next_passage_id()
+        total = sum(file.size for file in files)
+        sizes = {file.name: done for file, done in zip(files, accumulate(file.size for file in files), strict=True)}
         if progress:
             progress(Progress(0, len(files), 0, total, 0))
-        for number, file in enumerate(files):
-            try:
-                for _ in self._passages(file):
-                    if len(self._window) >= _WINDOW:
-                        self._embed()
-                        if progress:
-                            progress(Progress(number, len(files), self._bytes, total, self.passages))
-            except UnreadableFileError as error:
-                self.skipped.append(Skipped(file.name, str(error)))
-            self._bytes += file.size
-        self._embed()
+        for vectors in self._encoder.encode_document_stream(self._passages_of(files)):
+            last = self._add(vectors)
+            if progress:
+                seen = self.files + len(self.skipped)
+                progress(Progress(seen, len(files), sizes[last.name], total, self.passages))
         self._seal()
         if progress:
             progress(Progress(len(files), len(files), total, total, self.passages))
 
-    def _passages(self, file: SourceFile) -> Iterator[None]:
-        """Put the passages of a file into the window, one a step."""
-        file_id = None
-        for document in read(file):
-            passages = list(self._chunker.chunk(document))
-            if not passages:
-                continue
-            if file_id is None:
-                with file.path.open("rb") as content:
-                    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-                file_id = self._database.add_file(file.name, file.size, file.mtime_ns, sha256)
-                self.files += 1
-            document_id = self._database.add_document(file_id, document)
-            self.documents += 1
-            for passage, embedded in passages:
-                self._window.append((document_id, passage, embedded))
-                yield
-        if file_id is None:
-            raise UnreadableFileError("empty")
+    def _passages_of(self, files: Sequence[SourceFile]) -> Iterator[str]:
+        """What is to be embedded for each passage, which is then in `_taken`."""
+        for file in files:
+            empty = True
+            sha256 = ""
+            try:
+                for document in read(file):
+                    for passage, embedded in self._chunker.chunk(document):
+                        if empty:
+                            with file.path.open("rb") as content:
+                                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+                            empty = False
+                        self._taken.append(_Read(file, sha256, document, passage))
+                        yield embedded
+                if empty:
+                    raise UnreadableFileError("empty")
+            except UnreadableFileError as error:
+                self.skipped.append(Skipped(file.name, str(error)))
 
-    def _embed(self) -> None:
-        if not self._window:
-            return
-        vectors = self._encoder.encode_document([embedded for _, _, embedded in self._window])
+    def _add(self, vectors: NDArray[np.float32]) -> SourceFile:
+        """Add the passages that these vectors are of; returns the last one's file."""
+        first = self._segment_first_id + sum(map(len, self._vectors))
+        rows = []
+        for _ in vectors:
+            one = self._taken.popleft()
+            if one.file is not self._file:
+                self._file = one.file
+                self._file_id = self._database.add_file(one.file.name, one.file.size, one.file.mtime_ns, one.sha256)
+                self.files += 1
+            if one.document is not self._document:
+                self._document = one.document
+                self._document_id = self._database.add_document(self._file_id, one.document)
+                self.documents += 1
+            rows.append((self._document_id, one.passage))
+        self._database.add_passages(first, rows)
         self._vectors.append(normalize(vectors))
-        first = self._segment_first_id + sum(map(len, self._vectors[:-1]))
-        self._database.add_passages(first, ((document_id, passage) for document_id, passage, _ in self._window))
-        self.passages += len(self._window)
-        self._window.clear()
+        self.passages += len(rows)
         if sum(map(len, self._vectors)) >= SEGMENT_ROWS:
             self._seal()
+        return one.file
 
     def _seal(self) -> None:
         """Write the vectors so far as a segment."""

@@ -32,13 +32,19 @@ def real_texts(n: int) -> list[str]:
     return (texts * (n // len(texts) + 1))[:n]
 
 
-def small_checkpoint(folder: Path, kind: str) -> Path:
+def small_checkpoint(folder: Path, kind: str, *, hidden: int = 32, heads: int = 4, positions: int = 80) -> Path:
     """A small random model of an architecture, with a tokenizer trained on the sample corpus."""
     import torch
     import transformers
 
     text = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.rglob("*.md"))]
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    size = {
+        "hidden_size": hidden,
+        "num_hidden_layers": 2,
+        "num_attention_heads": heads,
+        "intermediate_size": 2 * hidden,
+        "max_position_embeddings": positions,
+    }
     if kind in ("bert", "distilbert", "mpnet"):
         special = (
             ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if kind != "mpnet" else ["<s>", "<pad>", "</s>", "[UNK]"]
@@ -64,7 +70,7 @@ def small_checkpoint(folder: Path, kind: str) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=ends)
     pad = "[PAD]" if kind in ("bert", "distilbert") else "<pad>"
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=pad, cls_token=first, sep_token=last, model_max_length=64
+        tokenizer_object=tokenizer, pad_token=pad, cls_token=first, sep_token=last, model_max_length=positions - 16
     ).save_pretrained(folder)
     common = {**size, "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": tokenizer.token_to_id(pad)}
     configs = {
@@ -75,15 +81,18 @@ def small_checkpoint(folder: Path, kind: str) -> Path:
         "modernbert": transformers.ModernBertConfig,
     }
     if kind == "modernbert":
-        config = transformers.ModernBertConfig(
-            **common, max_position_embeddings=80, cls_token_id=0, sep_token_id=2, bos_token_id=0, eos_token_id=2
-        )
+        config = transformers.ModernBertConfig(**common, cls_token_id=0, sep_token_id=2, bos_token_id=0, eos_token_id=2)
     elif kind == "distilbert":
         config = transformers.DistilBertConfig(
-            vocab_size=common["vocab_size"], dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=80
+            vocab_size=common["vocab_size"],
+            dim=hidden,
+            n_layers=2,
+            n_heads=heads,
+            hidden_dim=2 * hidden,
+            max_position_embeddings=positions,
         )
     else:
-        config = configs[kind](**common, max_position_embeddings=80)
+        config = configs[kind](**common)
     torch.manual_seed(1)
     transformers.AutoModel.from_config(config).save_pretrained(folder)
     return folder

@@ -77,12 +77,14 @@ def test_json_and_jsonl_are_what_the_searcher_says(run: Run, indexes: str, sampl
 
 
 def test_the_precision_is_recorded(run: Run) -> None:
-    for asked, recorded in (("float32", {"float32"}), ("bfloat16", {"bfloat16"}), ("auto", {"float32", "bfloat16"})):
+    exact = {"float32": {"float32"}, "bfloat16": {"bfloat16"}, "auto": {"float32", "bfloat16", "int8"}}
+    for asked, recorded in exact.items():
         done = run("index", CORPUS / "home", "--name", asked, "--precision", asked, "--json")
         assert json.loads(done.stdout)["precision"] in recorded, done.stderr
         assert json.loads(run("info", asked, "--json").stdout)["precision"] in recorded
         assert "dripping-tap" in run("query", "how to repair a leaky faucet", "-k", "1", "-i", asked).stdout
     fails(run("index", CORPUS / "home", "--precision", "float8"), 2, "float8", "bfloat16")
+    fails(run("index", CORPUS / "home", "--device", "cuda", "--name", "gpu"), 2, "cuda", "use cpu")
 
 
 def test_control_characters_of_a_document_never_reach_the_terminal(run: Run, tmp_path: Path) -> None:

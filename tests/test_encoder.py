@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,47 @@ def test_bfloat16_is_close_to_float32(minilm: Path) -> None:
     assert not np.allclose(cosines, 1, rtol=0, atol=1e-6), "it was computed in float32"
 
 
+@pytest.mark.parametrize("kind", ["minilm", "modernbert"])
+def test_a_text_is_the_same_whatever_stands_beside_it(tmp_path: Path, minilm: Path, kind: str) -> None:
+    folder = minilm if kind == "minilm" else small_checkpoint(tmp_path, kind)
+    texts = [*ODD_TEXTS, *real_texts(590)]
+    together = Encoder(str(folder)).encode(texts)
+    order = np.random.default_rng(0).permutation(len(texts))
+    shuffled = Encoder(str(folder)).encode([texts[row] for row in order])
+    np.testing.assert_allclose(shuffled, together[order], rtol=0, atol=1e-5)
+    alone = np.concatenate([Encoder(str(folder)).encode([text]) for text in texts[:20]])
+    np.testing.assert_allclose(alone, together[:20], rtol=0, atol=1e-5)
+
+
+def test_a_stream_is_taken_a_little_ahead_and_gives_what_a_list_does() -> None:
+    encoder = Encoder()
+    texts = [f"text {n} of many" for n in range(1500)]
+    taken = 0
+
+    def source() -> Iterator[str]:
+        nonlocal taken
+        for text in texts:
+            taken += 1
+            yield text
+
+    parts, ahead = [], []
+    for vectors in encoder.encode_document_stream(source()):
+        parts.append(vectors)
+        ahead.append(taken - sum(map(len, parts)))
+    assert len(parts) > 2
+    assert max(ahead) <= 512
+    np.testing.assert_allclose(np.concatenate(parts), encoder.encode_document(texts), rtol=0, atol=1e-6)
+
+
+def test_an_error_of_the_source_of_a_stream_comes_through() -> None:
+    def source() -> Iterator[str]:
+        yield from ["fine"] * 600
+        raise KeyError("the source broke")
+
+    with pytest.raises(KeyError, match="the source broke"):
+        list(Encoder().encode_document_stream(source()))
+
+
 def test_shapes_and_refusals() -> None:
     encoder = Encoder()
     assert encoder.encode([]).shape == (0, 384)
@@ -142,8 +184,10 @@ def test_shapes_and_refusals() -> None:
     for bad in ("bare", ["fine", 3], [None]):
         with pytest.raises(InvalidInputError):
             encoder.encode(bad)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match="auto, float32, bfloat16, got 'float8'"):
+    with pytest.raises(InvalidInputError, match="auto, float32, bfloat16, int8, got 'float8'"):
         Encoder(precision="float8")
+    with pytest.raises(InvalidInputError, match="auto, cpu, cuda, mps, got 'tpu'"):
+        Encoder(device="tpu")
     assert np.isfinite(encoder.encode(["lone \ud800 surrogate"])).all()
 
 

@@ -96,7 +96,7 @@ def test_hits_cite_the_exact_characters(sample_index: Path) -> None:
 def test_many_segments_answer_as_one(sample_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SEGMENT_ROWS", 1)
     monkeypatch.setattr("semsearch.indexer.SEGMENT_ROWS", 1)
-    monkeypatch.setattr("semsearch.indexer._WINDOW", 50)
+    monkeypatch.setattr("semsearch.encoder.encoder._WINDOW_TEXTS", 50)
     Indexer(tmp_path / "many").update(CORPUS)
     assert len(list((tmp_path / "many" / "segments").iterdir())) > 3
     with Searcher(tmp_path / "many") as many, Searcher(sample_index) as one:

@@ -39,9 +39,11 @@ def _pool_one(hidden: Tensor, mask: Tensor, mode: str) -> Tensor:
     if mode == "mean_sqrt_len_tokens":
         return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9).sqrt()
     if mode == "weightedmean":  # the position of a token, from 1, is its weight (SGPT, Muennighoff 2022)
-        weights = weights * torch.arange(1, hidden.shape[1] + 1, dtype=hidden.dtype).view(1, -1, 1)
+        weights = weights * torch.arange(1, hidden.shape[1] + 1, dtype=hidden.dtype, device=hidden.device).view(
+            1, -1, 1
+        )
         return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
     if mode == "lasttoken":
         last = mask.sum(1) - 1  # (n,)
-        return hidden[torch.arange(len(hidden)), last]
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
     raise ValueError(f"unknown pooling mode {mode!r}")

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from semsearch.encoder.models import ModelFiles
 from semsearch.encoder.pooling import pool
-from semsearch.errors import UnsupportedModelError
+from semsearch.errors import InvalidInputError, UnsupportedModelError
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +25,23 @@ _PADDING = 0.1
 
 
 class TorchEngine:
-    """A transformer with its pooling, on the CPU."""
+    """A transformer with its pooling, on the CPU or a GPU."""
 
-    def __init__(self, files: ModelFiles, precision: str = "float32") -> None:
+    def __init__(self, files: ModelFiles, precision: str = "float32", device: str = "auto") -> None:
         """Load the weights.
 
         Args:
             files: The model.
-            precision: Of weights and activations: "float32", "bfloat16", or "auto" for bfloat16 where the CPU has
-                instructions for it. Pooling is in float32 always.
+            precision: Of weights and activations: "float32", "bfloat16", or "auto" for 16 bits where the device has
+                instructions for them. Pooling is in float32 always.
+            device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one.
 
         Raises:
+            InvalidInputError: No such device here.
             UnsupportedModelError: transformers has no such architecture, or the weights do not fit it.
         """
-        if precision == "auto":
-            precision = "bfloat16" if _has_bfloat16() else "float32"
-        self.precision = precision
+        self._device = _find_device(device)
+        self.precision = _fastest_precision(self._device) if precision == "auto" else precision
         self._pooling = files.fingerprint.pooling
         self._padding_id = int(files.config.get("pad_token_id") or 0)
         # transformers draws bars and reports unused pooler weights; neither is the user's business.
@@ -48,13 +49,17 @@ class TorchEngine:
         verbosity = transformers.utils.logging.get_verbosity()
         transformers.utils.logging.set_verbosity_error()
         try:
-            self._model: Any = transformers.AutoModel.from_pretrained(
-                str(files.folder),
-                dtype=getattr(torch, precision),
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-            ).eval()
+            self._model: Any = (
+                transformers.AutoModel.from_pretrained(
+                    str(files.folder),
+                    dtype=getattr(torch, self.precision),
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                )
+                .eval()
+                .to(self._device)
+            )
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UnsupportedModelError(f"{files.fingerprint.model}: transformers cannot load it: {reason}") from error
@@ -74,12 +79,14 @@ class TorchEngine:
 
     def _forward(self, batch: list[list[int]]) -> NDArray[np.float32]:
         longest = max(map(len, batch))
-        ids = torch.tensor([row + [self._padding_id] * (longest - len(row)) for row in batch])  # (n, tokens)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])  # (n, tokens)
+        padded = [row + [self._padding_id] * (longest - len(row)) for row in batch]
+        ids = torch.tensor(padded, device=self._device)  # (n, tokens)
+        lengths = torch.tensor([len(row) for row in batch], device=self._device)  # (n,)
+        mask = (torch.arange(longest, device=self._device) < lengths[:, None]).long()  # (n, tokens)
         # Without a mask attention is faster, and where nothing is padded there is nothing to mask.
         needed = mask if len(batch[-1]) < longest else None
         hidden = self._model(input_ids=ids, attention_mask=needed).last_hidden_state  # (n, tokens, hidden)
-        return cast("NDArray[np.float32]", pool(hidden.float(), mask, self._pooling).numpy())
+        return cast("NDArray[np.float32]", pool(hidden.float(), mask, self._pooling).cpu().numpy())
 
 
 def convert_tokenizer(files: ModelFiles) -> RustTokenizer:
@@ -95,11 +102,27 @@ def convert_tokenizer(files: ModelFiles) -> RustTokenizer:
         ) from error
 
 
-def _has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 by itself (AVX512-BF16 or AMX); elsewhere it is slower than float32."""
+def _find_device(asked: str) -> str:
+    """The device asked for, if it is there; of "auto" the first of cuda, mps and cpu."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(device for device in there if there[device])
+    if not there[asked]:
+        raise InvalidInputError(
+            f"device {asked!r}: torch finds none here; use {', '.join(d for d in there if there[d])}"
+        )
+    return asked
+
+
+def _fastest_precision(device: str) -> str:
+    """16 bits where the device multiplies them by itself: on a CPU without AVX512-BF16 or AMX float32 is faster."""
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device == "mps":
+        return "float16"
     # torch has no public question for it.
     asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(ask is not None and ask() for ask in asked)
+    return "bfloat16" if any(ask is not None and ask() for ask in asked) else "float32"
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:

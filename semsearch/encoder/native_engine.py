@@ -1,0 +1,255 @@
+"""BERT and its kin in int8 by `native.c`, which the machine's own C compiler makes into a library once."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semsearch.encoder.checkpoint import Array, Checkpoint
+from semsearch.encoder.models import ModelFiles
+from semsearch.errors import UnsupportedModelError
+
+logger = logging.getLogger(__name__)
+
+_SOURCE = Path(__file__).with_name("native.c")
+_FLAGS = "-O3 -march=x86-64-v4 -mavx512vnni -mavx512bf16 -fno-math-errno -fPIC -shared".split()
+_CPU_FLAGS = frozenset("avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni avx512_bf16".split())
+_COMPILE_SECONDS = 120
+# As in native.c.
+_GROUP = 64
+# Tokens that a thread works on at a time: what it has of them in memory should stay in its core's cache.
+_UNIT_TOKENS = 288
+
+_Pointer = ctypes.c_void_p
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [(name, _Pointer) for name in ("weights", "scales", "sums", "bias")]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Matrix) for name in ("query_key_value", "attended", "up", "down")),
+        *((name, _Pointer) for name in ("attended_scale", "attended_shift", "down_scale", "down_shift")),
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("hidden", "intermediate", "heads", "layers", "max_tokens")),
+        ("epsilon", ctypes.c_float),
+        *((name, _Pointer) for name in ("words", "positions", "embedding_scale", "embedding_shift", "distances")),
+        ("layer", ctypes.POINTER(_Layer)),
+    ]
+
+
+class NativeEngine:
+    """A BERT-family transformer with its pooling, in int8, a thread a processor."""
+
+    precision = "int8"
+
+    def __init__(self, files: ModelFiles) -> None:
+        """Load the library, making it if need be, and quantize the weights.
+
+        Raises:
+            UnsupportedModelError: A model, processor or machine that this engine does not cover.
+        """
+        self._checkpoint = Checkpoint(files)
+        self._kept: list[NDArray[Any]] = []  # what the library has pointers to
+        self._vocabulary = self._positions = 0
+        self._model = self._quantize(files.fingerprint.max_seq_length)
+        self._library = _library()
+        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="semsearch-encoder")
+        self._scratch = threading.local()
+
+    def encode(self, token_ids: list[list[int]]) -> Array:
+        """Vectors float32 (n, dim) of n texts given by their token ids, in their order."""
+        return np.concatenate(list(self._threads.map(self._encode_unit, _units(token_ids))))
+
+    def _encode_unit(self, token_ids: Sequence[list[int]]) -> Array:
+        texts = [np.array(ids, dtype=np.int64) for ids in token_ids]
+        starts = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        ids = np.concatenate(texts).astype(np.int32)
+        positions = np.concatenate([self._checkpoint.position_ids(text) for text in texts]).astype(np.int32)
+        if ids.min() < 0 or ids.max() >= self._vocabulary or positions.max() >= self._positions:
+            raise IndexError("a token or position that the weights lack")
+        tokens, longest = int(starts[-1]), max(map(len, texts))
+        scratch = self._aligned_scratch(self._library.semsearch_scratch(ctypes.byref(self._model), tokens, longest))
+        self._library.semsearch_forward(
+            ctypes.byref(self._model),
+            ids.ctypes.data,
+            positions.ctypes.data,
+            starts.ctypes.data,
+            len(texts),
+            longest,
+            scratch.ctypes.data,
+        )
+        hidden = scratch[: tokens * self._model.hidden * 4].view(np.float32).reshape(tokens, -1)  # (tokens, hidden)
+        return np.stack([self._checkpoint.pool(text) for text in np.split(hidden, starts[1:-1])])  # (n, dim)
+
+    def _aligned_scratch(self, size: int) -> NDArray[np.uint8]:
+        """This thread's scratch, at least so many bytes, aligned to 64."""
+        held: NDArray[np.uint8] | None = getattr(self._scratch, "bytes", None)
+        if held is None or len(held) < size:
+            whole = np.empty(size + 64, np.uint8)
+            held = self._scratch.bytes = whole[-whole.ctypes.data % 64 :]
+        return held
+
+    def _quantize(self, max_tokens: int) -> _Model:
+        checkpoint = self._checkpoint
+        words = checkpoint.weight("embeddings.word_embeddings")
+        positions = checkpoint.positions()
+        hidden = words.shape[1]
+        size = hidden // checkpoint.heads
+        first = checkpoint.names.layer.format(0)
+        intermediate = len(checkpoint.bias(first + checkpoint.names.up))
+        if hidden % _GROUP or intermediate % _GROUP or size not in (32, 64) or checkpoint.activation != "gelu":
+            raise UnsupportedModelError(
+                f"int8 takes models with GELU, heads of 32 or 64 and widths in multiples of {_GROUP}; this one has "
+                f"{checkpoint.activation}, heads of {size} and widths {hidden} and {intermediate}"
+            )
+        self._vocabulary, self._positions = len(words), len(positions)
+        distances = checkpoint.distance_bias(np.arange(1 - max_tokens, max_tokens))
+        layers = (_Layer * checkpoint.layers)(*(self._layer(number, size) for number in range(checkpoint.layers)))
+        return _Model(
+            hidden,
+            intermediate,
+            checkpoint.heads,
+            checkpoint.layers,
+            max_tokens,
+            checkpoint.epsilon,
+            self._keep(words),
+            self._keep(positions),
+            self._keep(checkpoint.weight("embeddings.LayerNorm")),
+            self._keep(checkpoint.bias("embeddings.LayerNorm")),
+            None if distances is None else self._keep(distances),
+            layers,
+        )
+
+    def _layer(self, number: int, head_size: int) -> _Layer:
+        checkpoint, names = self._checkpoint, self._checkpoint.names
+        layer = names.layer.format(number)
+        scale = np.float32(1 / math.sqrt(head_size))
+        projections = [layer + names.query, layer + names.key, layer + names.value]
+        weights = [checkpoint.weight(name) for name in projections]
+        biases = [checkpoint.bias(name) for name in projections]
+        weights[0], biases[0] = weights[0] * scale, biases[0] * scale
+        return _Layer(
+            self._matrix(np.concatenate(weights), np.concatenate(biases)),
+            *(
+                self._matrix(checkpoint.weight(layer + name), checkpoint.bias(layer + name))
+                for name in (names.attended, names.up, names.down)
+            ),
+            *(
+                self._keep(part)
+                for name in (names.attended_norm, names.down_norm)
+                for part in (checkpoint.weight(layer + name), checkpoint.bias(layer + name))
+            ),
+        )
+
+    def _matrix(self, weight: Array, bias: Array) -> _Matrix:
+        """Quantize a weight (outputs, inputs) and lay it out in panels, as native.c says."""
+        outputs, inputs = weight.shape
+        groups = weight.reshape(outputs, inputs // _GROUP, _GROUP)
+        scales = np.abs(groups).max(2) / 127  # (outputs, groups)
+        numbers = np.rint(groups / np.where(scales > 0, scales, 1)[:, :, None]).astype(np.int8)
+        sums = scales * numbers.sum(2, dtype=np.int32)
+
+        def panels(values: Array) -> int:
+            return self._keep(values.reshape(-1, _GROUP, inputs // _GROUP).transpose(0, 2, 1))
+
+        packed = numbers.reshape(outputs // _GROUP, _GROUP, inputs // 4, 4).transpose(0, 2, 1, 3)
+        return _Matrix(self._keep(packed), panels(scales), panels(sums.astype(np.float32)), self._keep(bias))
+
+    def _keep(self, values: NDArray[Any]) -> int:
+        """The address of an array, which is kept for as long as the engine."""
+        self._kept.append(np.ascontiguousarray(values))
+        return self._kept[-1].ctypes.data
+
+
+def _units(token_ids: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
+    """Texts in pieces of about `_UNIT_TOKENS` tokens."""
+    first = tokens = 0
+    for number, ids in enumerate(token_ids):
+        if number > first and tokens + len(ids) > _UNIT_TOKENS:
+            yield token_ids[first:number]
+            first, tokens = number, 0
+        tokens += len(ids)
+    yield token_ids[first:]
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    """The compiled `native.c`.
+
+    Raises:
+        UnsupportedModelError: No such processor, or no compiler.
+    """
+    if missing := _CPU_FLAGS - _cpu_flags():
+        raise UnsupportedModelError(f"int8 needs Linux on a processor with {', '.join(sorted(missing))}")
+    try:
+        library = _load()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UnsupportedModelError(f"int8 needs a C compiler, and compiling failed: {error}") from error
+    library.semsearch_scratch.restype = ctypes.c_size_t
+    library.semsearch_scratch.argtypes = [_Pointer, ctypes.c_size_t, ctypes.c_size_t]
+    library.semsearch_forward.restype = None
+    library.semsearch_forward.argtypes = [_Pointer] * 4 + [ctypes.c_int] * 2 + [_Pointer]
+    return library
+
+
+def _cpu_flags() -> frozenset[str]:
+    """What the processor can do, as Linux names it; nothing elsewhere."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return frozenset()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.split())
+    return frozenset()
+
+
+def _load() -> ctypes.CDLL:
+    """The library of this source, from the user's cache or compiled now, which takes a second."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semsearch"
+    digest = hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()
+    cached = cache / f"native-{digest[:16]}.so"
+    if cached.exists():
+        return ctypes.CDLL(str(cached))
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise FileNotFoundError("none of cc, gcc and clang is there")
+    with tempfile.TemporaryDirectory(prefix="semsearch-") as folder:
+        made = Path(folder) / cached.name
+        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made), "-lm"]
+        subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_SECONDS)
+        library = ctypes.CDLL(str(made))
+        try:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Under its name only once it is whole, whoever else is making it.
+            partial = cached.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(made, partial)
+            os.replace(partial, cached)
+        except OSError as error:
+            logger.info("the compiled library is not kept, and is made anew each time: %s", error)
+    return library

@@ -1,0 +1,190 @@
+"""The int8 engine against float32 on the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from checkpoints import ODD_TEXTS, real_texts, small_checkpoint
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from semsearch import Encoder
+from semsearch.encoder import encoder as encoder_module
+from semsearch.encoder import native_engine
+from semsearch.encoder.models import load_model_files
+from semsearch.encoder.native_engine import NativeEngine
+from semsearch.errors import InvalidInputError, UnsupportedModelError
+
+TEXTS = [*ODD_TEXTS, *real_texts(290)]
+
+
+@pytest.fixture(autouse=True)
+def _covered(minilm: Path) -> None:
+    try:
+        NativeEngine(load_model_files(str(minilm)))
+    except UnsupportedModelError as reason:
+        pytest.skip(f"this machine does not run it: {reason}")
+
+
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+
+
+def test_minilm_is_close_to_sentence_transformers(minilm: Path) -> None:
+    theirs = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
+    encoder = Encoder(precision="auto")
+    assert encoder.precision == "float32", "nothing was encoded yet"
+    ours = encoder.encode(TEXTS)
+    assert (encoder.precision, ours.dtype, ours.shape) == ("int8", np.float32, (300, 384))
+    close = cosines(ours, theirs)
+    assert close.mean() >= 0.9995
+    assert close.min() >= 0.998
+    assert close.mean() < 0.99999, "it was not computed in int8"
+    lengths = np.linalg.norm(Encoder().encode(TEXTS), axis=1)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), lengths, rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet"])
+@pytest.mark.parametrize(("heads", "pooling"), [(4, "mean"), (2, "cls"), (4, "max")])
+def test_architectures_are_close_to_sentence_transformers(tmp_path: Path, kind: str, heads: int, pooling: str) -> None:
+    base = SentenceTransformer(
+        str(small_checkpoint(tmp_path / "base", kind, hidden=128, heads=heads, positions=530)), device="cpu"
+    )
+    saved = SentenceTransformer(modules=[base[0], Pooling(128, pooling_mode=pooling)], device="cpu")
+    saved.save(str(tmp_path / "saved"))
+    texts = [*TEXTS, "a few words more " * 40]
+    files = load_model_files(str(tmp_path / "saved"))
+    assert max(map(len, Encoder(str(tmp_path / "saved")).tokenizer.token_ids(texts))) > 500
+    ours = NativeEngine(files).encode(Encoder(str(tmp_path / "saved")).tokenizer.token_ids(texts))
+    close = cosines(ours, saved.encode(texts))
+    assert close.mean() >= 0.9995
+    assert close.min() >= 0.998
+
+
+def test_relative_positions_of_mpnet(tmp_path: Path) -> None:
+    folder = small_checkpoint(tmp_path, "mpnet", hidden=128)
+    config = transformers.MPNetConfig.from_pretrained(folder, max_position_embeddings=514)
+    model = transformers.MPNetModel(config).eval()
+    # Large enough that a bucket or a side taken wrongly would be seen.
+    torch.nn.init.normal_(model.encoder.relative_attention_bias.weight, std=2)
+    model.save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**json.loads((folder / "tokenizer_config.json").read_text()), "model_max_length": 512})
+    )
+    ids = np.random.default_rng(0).integers(4, 400, (1, 512))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(ids)).last_hidden_state.mean(1).numpy()
+    ours = NativeEngine(load_model_files(str(folder))).encode(ids.tolist())
+    assert cosines(ours, expected).min() >= 0.999
+
+
+def test_a_text_is_the_same_whatever_stands_beside_it(minilm: Path) -> None:
+    engine = NativeEngine(load_model_files(str(minilm)))
+    token_ids = Encoder().tokenizer.token_ids(TEXTS)
+    together = engine.encode(token_ids)
+    order = np.random.default_rng(0).permutation(len(token_ids))
+    np.testing.assert_array_equal(engine.encode([token_ids[row] for row in order]), together[order])
+    alone = np.concatenate([engine.encode([token_ids[row]]) for row in range(40)])
+    np.testing.assert_array_equal(alone, together[:40])
+
+
+def test_every_length_is_right(tmp_path: Path) -> None:
+    folder = small_checkpoint(tmp_path, "bert", hidden=128)
+    files = load_model_files(str(folder))
+    lengths = [*range(1, 65), 1]
+    ids = [np.random.default_rng(n).integers(5, 400, n).tolist() for n in lengths]
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        expected = [model(torch.tensor([one])).last_hidden_state.mean(1).numpy() for one in ids]
+    assert cosines(NativeEngine(files).encode(ids), np.concatenate(expected)).min() >= 0.999
+
+
+def test_a_model_that_int8_would_spoil_is_encoded_by_torch(tmp_path: Path, minilm: Path) -> None:
+    folder = Path(shutil.copytree(minilm, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    # One input of every group is much larger than the others, so that these have hardly a step of its scale left.
+    name = "embeddings.LayerNorm.weight"
+    weights[name][::64] *= 300
+    for part in ("query", "key", "value"):
+        weights[f"encoder.layer.0.attention.self.{part}.weight"][:, ::64] /= 300
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    texts = TEXTS[10:110]
+    encoder = Encoder(str(folder), precision="auto", device="cpu")
+    ours = encoder.encode(texts)
+    assert encoder.precision in ("float32", "bfloat16")
+    asked = Encoder(str(folder), precision="int8")
+    spoilt = cosines(asked.encode(texts), SentenceTransformer(str(folder), device="cpu").encode(texts))
+    assert asked.precision == "int8"
+    assert spoilt.mean() < 0.9995, "int8 did not spoil it, so nothing was tested"
+    assert np.isfinite(ours).all()
+
+
+def test_what_is_not_covered_is_refused_and_auto_does_without(
+    tmp_path: Path, minilm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small_checkpoint(tmp_path / "small", "bert")
+    with pytest.raises(UnsupportedModelError, match="heads of 8 and widths 32 and 64"):
+        Encoder(str(folder), precision="int8").encode(TEXTS)
+    with pytest.raises(InvalidInputError, match="int8 is for the CPU"):
+        Encoder(precision="int8", device="cuda")
+    files = load_model_files(str(minilm))
+    with pytest.raises(IndexError):
+        NativeEngine(files).encode([[101, 40000, 102]])
+    native_engine._library.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UnsupportedModelError, match="needs a C compiler"):
+        NativeEngine(files)
+    monkeypatch.undo()
+    monkeypatch.setattr(native_engine, "_cpu_flags", lambda: frozenset({"avx512f"}))
+    with pytest.raises(UnsupportedModelError, match="avx512_vnni"):
+        NativeEngine(files)
+    encoder = Encoder(precision="auto", device="cpu")
+    encoder.encode(TEXTS)
+    assert encoder.precision in ("float32", "bfloat16")
+
+
+def test_the_library_is_made_once_and_without_a_cache_each_time(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "run = subprocess.run\n"
+        "def counted(command, **rest): print('compiled'); return run(command, **rest)\n"
+        "subprocess.run = counted\n"
+        "from semsearch import Encoder\n"
+        "encoder = Encoder(precision='int8'); encoder.encode(['some words here ' * 40] * 100)\n"
+        "assert encoder.precision == 'int8' and 'torch' not in sys.modules\n"
+    )
+
+    def compiled(cache: Path) -> int:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.count("compiled")
+
+    assert [compiled(tmp_path / "cache") for _ in range(2)] == [1, 0]
+    assert [path.suffix for path in (tmp_path / "cache" / "semsearch").iterdir()] == [".so"]
+    (tmp_path / "file").touch()
+    assert [compiled(tmp_path / "file") for _ in range(2)] == [1, 1]
+
+
+def test_units_hold_every_text_in_order() -> None:
+    token_ids = [[n] * int(size) for n, size in enumerate(np.random.default_rng(0).integers(1, 600, 500))]
+    units = list(native_engine._units(token_ids))
+    assert [ids for unit in units for ids in unit] == token_ids
+    assert all(len(unit) == 1 or sum(map(len, unit)) <= native_engine._UNIT_TOKENS for unit in units)
+
+
+def test_the_bar_is_that_of_the_documentation() -> None:
+    assert (encoder_module._MEAN_COSINE, encoder_module._LEAST_COSINE) == (0.9995, 0.998)
+    assert ".9995" in (Encoder.__init__.__doc__ or "")
+    assert ".998" in (Encoder.__init__.__doc__ or "")
