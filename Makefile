@@ -37,10 +37,12 @@ typecheck: $(STAMP)  ## mypy --strict
 
 check: lint typecheck test  ## what CI runs
 
-bench: $(STAMP)  ## speed, as ratios to peers measured in the same run
+bench: $(STAMP)  ## speed and memory, as ratios to peers measured in the same run
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint tests/constraints.txt --editable '.[bench]'
 	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/cold_query.py
 	$(BIN)/python tests/benchmarks/encode.py
+	$(BIN)/python tests/benchmarks/memory.py
 
 clean:  ## remove caches and build products, never indexes/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
