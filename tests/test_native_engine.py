@@ -21,17 +21,24 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from semsearch import Encoder
 from semsearch.encoder import encoder as encoder_module
 from semsearch.encoder import native_engine
-from semsearch.encoder.models import load_model_files
+from semsearch.encoder.models import ModelFiles, load_model_files
 from semsearch.encoder.native_engine import NativeEngine
 from semsearch.errors import InvalidInputError, UnsupportedModelError
 
 TEXTS = [*ODD_TEXTS, *real_texts(290)]
 
 
+CALIBRATION = [[2, 5, 9, 30, 77, 3], [2, *range(4, 60), 3]]
+
+
+def native(files: ModelFiles) -> NativeEngine:
+    return NativeEngine(files, CALIBRATION)
+
+
 @pytest.fixture(autouse=True)
 def _covered(minilm: Path) -> None:
     try:
-        NativeEngine(load_model_files(str(minilm)))
+        native(load_model_files(str(minilm)))
     except UnsupportedModelError as reason:
         pytest.skip(f"this machine does not run it: {reason}")
 
@@ -65,7 +72,7 @@ def test_architectures_are_close_to_sentence_transformers(tmp_path: Path, kind: 
     texts = [*TEXTS, "a few words more " * 40]
     files = load_model_files(str(tmp_path / "saved"))
     assert max(map(len, Encoder(str(tmp_path / "saved")).tokenizer.token_ids(texts))) > 500
-    ours = NativeEngine(files).encode(Encoder(str(tmp_path / "saved")).tokenizer.token_ids(texts))
+    ours = native(files).encode(Encoder(str(tmp_path / "saved")).tokenizer.token_ids(texts))
     close = cosines(ours, saved.encode(texts))
     assert close.mean() >= 0.9995
     assert close.min() >= 0.998
@@ -84,12 +91,12 @@ def test_relative_positions_of_mpnet(tmp_path: Path) -> None:
     ids = np.random.default_rng(0).integers(4, 400, (1, 512))
     with torch.no_grad():
         expected = model(torch.from_numpy(ids)).last_hidden_state.mean(1).numpy()
-    ours = NativeEngine(load_model_files(str(folder))).encode(ids.tolist())
+    ours = native(load_model_files(str(folder))).encode(ids.tolist())
     assert cosines(ours, expected).min() >= 0.999
 
 
 def test_a_text_is_the_same_whatever_stands_beside_it(minilm: Path) -> None:
-    engine = NativeEngine(load_model_files(str(minilm)))
+    engine = native(load_model_files(str(minilm)))
     token_ids = Encoder().tokenizer.token_ids(TEXTS)
     together = engine.encode(token_ids)
     order = np.random.default_rng(0).permutation(len(token_ids))
@@ -106,7 +113,7 @@ def test_every_length_is_right(tmp_path: Path) -> None:
     model = transformers.AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
         expected = [model(torch.tensor([one])).last_hidden_state.mean(1).numpy() for one in ids]
-    assert cosines(NativeEngine(files).encode(ids), np.concatenate(expected)).min() >= 0.999
+    assert cosines(native(files).encode(ids), np.concatenate(expected)).min() >= 0.999
 
 
 def test_a_model_that_int8_would_spoil_is_encoded_by_torch(tmp_path: Path, minilm: Path) -> None:
@@ -139,16 +146,16 @@ def test_what_is_not_covered_is_refused_and_auto_does_without(
         Encoder(precision="int8", device="cuda")
     files = load_model_files(str(minilm))
     with pytest.raises(IndexError):
-        NativeEngine(files).encode([[101, 40000, 102]])
+        native(files).encode([[101, 40000, 102]])
     native_engine._library.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UnsupportedModelError, match="needs a C compiler"):
-        NativeEngine(files)
+        native(files)
     monkeypatch.undo()
     monkeypatch.setattr(native_engine, "_cpu_flags", lambda: frozenset({"avx512f"}))
     with pytest.raises(UnsupportedModelError, match="avx512_vnni"):
-        NativeEngine(files)
+        native(files)
     encoder = Encoder(precision="auto", device="cpu")
     encoder.encode(TEXTS)
     assert encoder.precision in ("float32", "bfloat16")

@@ -29,9 +29,9 @@ _FEW_TOKENS = 2048
 # processor busy, few enough for memory to stay small and for progress to be seen.
 _WINDOW_TEXTS = 512
 _WINDOW_CHARACTERS = 4_000_000
-# What `auto` asks of the cosines to float32 before it takes int8, and what it asks them of.
+# What `auto` asks of the cosines to float32 before it takes int8, and the texts that it asks them of.
 _MEAN_COSINE, _LEAST_COSINE = 0.9995, 0.998
-_PROBES = (
+_CALIBRATION = (
     "How do I stop a dripping tap?",
     "The committee met on 14 March and approved the budget for the coming year, after a long debate on travel costs.",
     "def area(radius: float) -> float:\n    return math.pi * radius ** 2",
@@ -214,7 +214,7 @@ class Encoder:
     @cached_property
     def _bulk_engine(self) -> Engine:
         if self._asked_precision == "int8":
-            return NativeEngine(self._files)
+            return self._native_engine()
         on_cpu = self._device == "cpu" or (self._device == "auto" and not _may_have_gpu())
         if self._asked_precision == "auto" and on_cpu and (native := self._accurate_native_engine()):
             return native
@@ -223,20 +223,19 @@ class Encoder:
 
         return TorchEngine(self._files, self._asked_precision, self._device)
 
+    def _native_engine(self) -> NativeEngine:
+        return NativeEngine(self._files, self.tokenizer.token_ids(list(_CALIBRATION)))
+
     def _accurate_native_engine(self) -> NativeEngine | None:
         """int8, if this machine has it and the model bears it."""
         try:
-            native = NativeEngine(self._files)
+            native = self._native_engine()
         except UnsupportedModelError as reason:
             logger.info("encoding by torch: %s", reason)
             return None
-        token_ids = self.tokenizer.token_ids(list(_PROBES))
-        vectors, exact = native.encode(token_ids), NumpyEngine(self._files).encode(token_ids)
-        norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(exact, axis=1)
-        cosines = (vectors * exact).sum(1) / norms
-        if cosines.mean() >= _MEAN_COSINE and cosines.min() >= _LEAST_COSINE:
+        if native.cosines.mean() >= _MEAN_COSINE and native.cosines.min() >= _LEAST_COSINE:
             return native
-        logger.info("encoding by torch: int8 has a mean cosine of %.5f to float32 in this model", cosines.mean())
+        logger.info("encoding by torch: int8 has a mean cosine of %.5f to float32 here", native.cosines.mean())
         return None
 
 

@@ -6,8 +6,10 @@
  *
  *     sum(x * w) = scale_w * (scale_x * sum(q_x * q_w) + low_x * sum(q_w))
  *
- * where sum(q_x * q_w) is what VPDPBUSD computes, and scale_w * sum(q_w) is known beforehand. Attention is in bfloat16
- * with float32 sums; everything else, the residual stream too, is in float32.
+ * where sum(q_x * q_w) is what VPDPBUSD computes, and scale_w * sum(q_w) is known beforehand. A few columns of the
+ * hidden states are far larger than the others in every text, and would leave the rest of their group few steps of its
+ * scale: what they give is added in float32, and for the integers they are zero (as LLM.int8 does, Dettmers et al. 2022).
+ * Attention is in bfloat16 with float32 sums; everything else, the residual stream too, is in float32.
  *
  * A call takes whole texts, one after the other without padding, and computes each row by itself: a text's result does
  * not depend on what stands beside it. There is no state but the caller's scratch, so threads need no locks.
@@ -26,6 +28,7 @@ enum {
     LANES = 16,              /* floats in a vector */
     GROUP = 64,              /* numbers that share a scale; columns of a tile too, so that a tile's row is a group */
     VECTORS = GROUP / LANES, /* vectors in a tile's row */
+    EXACT = 4,               /* inner columns of a matrix that are multiplied in float32 */
     ROWS = 4,                /* rows of a tile: its 16 sums stay in registers */
 };
 
@@ -35,6 +38,9 @@ typedef struct {
     const float *scales;   /* (columns / 64, inner / 64, 64) */
     const float *sums;     /* (columns / 64, inner / 64, 64): scale * sum(q) */
     const float *bias;     /* (columns) */
+    const int32_t *exact;  /* (4): inner columns whose weights are zero above; or NULL */
+    const float *exact_weights; /* (columns / 64, 4, 64) */
+    const float *kept;     /* (inner): 0 for those columns, 1 for the others */
 } Matrix;
 
 typedef struct {
@@ -132,8 +138,10 @@ INLINE void quantize(Quantized *to, size_t row, int group, const __m512 x[VECTOR
     to->lows[at] = least;
 }
 
-/* A tile of the product of activations and a matrix, its bias added: rows from `row` on, columns of one panel. */
-INLINE void multiply(const Quantized *a, size_t row, const Matrix *b, size_t panel, float out[ROWS][GROUP]) {
+/* A tile of the product of activations and a matrix, its bias added: rows from `row` on, columns of one panel. `exact` is
+ * what was quantized, in rows of the same width, for a matrix with exact columns; else NULL. */
+INLINE void multiply(const Quantized *a, size_t row, const Matrix *b, size_t panel, const float *exact,
+                     float out[ROWS][GROUP]) {
     const int groups = a->width / GROUP;
     const uint8_t *numbers = a->numbers + row * a->width;
     const int8_t *weights = b->weights + panel * GROUP * a->width;
@@ -141,9 +149,19 @@ INLINE void multiply(const Quantized *a, size_t row, const Matrix *b, size_t pan
     const float *row_scales = a->scales + row * groups, *row_lows = a->lows + row * groups;
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        __m512 bias = _mm512_loadu_ps(b->bias + panel * GROUP + v * LANES);
+        const __m512 bias = _mm512_loadu_ps(b->bias + panel * GROUP + v * LANES);
+        __m512 w[EXACT];
         UNROLL
-        for (int i = 0; i < ROWS; i++) _mm512_storeu_ps(out[i] + v * LANES, bias);
+        for (int e = 0; exact && e < EXACT; e++)
+            w[e] = _mm512_loadu_ps(b->exact_weights + (panel * EXACT + e) * GROUP + v * LANES);
+        UNROLL
+        for (int i = 0; i < ROWS; i++) {
+            __m512 y = bias;
+            UNROLL
+            for (int e = 0; exact && e < EXACT; e++)
+                y = _mm512_fmadd_ps(w[e], _mm512_set1_ps(exact[(row + i) * a->width + b->exact[e]]), y);
+            _mm512_storeu_ps(out[i] + v * LANES, y);
+        }
     }
     for (int group = 0; group < groups; group++, scales += GROUP, sums += GROUP) {
         __m512i sum[ROWS][VECTORS];
@@ -178,8 +196,9 @@ INLINE void multiply(const Quantized *a, size_t row, const Matrix *b, size_t pan
     }
 }
 
-/* Layer normalization of rows in place (Ba et al. 2016), and their quantization for the next product. */
-static void normalize(float *rows, int count, const Model *model, const float *scale, const float *shift, Quantized *to) {
+/* Layer normalization of rows in place (Ba et al. 2016), and their quantization for the product with `next`. */
+static void normalize(float *rows, int count, const Model *model, const float *scale, const float *shift,
+                      const Matrix *next, Quantized *to) {
     const int width = model->hidden;
     for (int row = 0; row < count; row++) {
         float *x = rows + (size_t)row * width;
@@ -199,6 +218,7 @@ static void normalize(float *rows, int count, const Model *model, const float *s
                 __m512 d = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + c), mean), inverse);
                 y[v] = _mm512_fmadd_ps(d, _mm512_loadu_ps(scale + c), _mm512_loadu_ps(shift + c));
                 _mm512_storeu_ps(x + c, y[v]);
+                y[v] = _mm512_mul_ps(y[v], _mm512_loadu_ps(next->kept + c));
             }
             quantize(to, row, group, y);
         }
@@ -216,14 +236,15 @@ static void embed(const Model *model, const int32_t *ids, const int32_t *positio
     }
     /* Rows that fill up the last tile; what they give is not used. */
     memset(s->hidden + (size_t)tokens * width, 0, (size_t)(rows - tokens) * width * sizeof(float));
-    normalize(s->hidden, rows, model, model->embedding_scale, model->embedding_shift, &s->narrow);
+    normalize(s->hidden, rows, model, model->embedding_scale, model->embedding_shift,
+              &model->layer->query_key_value, &s->narrow);
 }
 
-static void project(const Quantized *a, const Matrix *matrix, int rows, int columns, uint16_t *out) {
+static void project(const Quantized *a, const Matrix *matrix, const float *exact, int rows, int columns, uint16_t *out) {
     for (int panel = 0; panel < columns / GROUP; panel++)
         for (int row = 0; row < rows; row += ROWS) {
             float tile[ROWS][GROUP];
-            multiply(a, row, matrix, panel, tile);
+            multiply(a, row, matrix, panel, exact, tile);
             for (int i = 0; i < ROWS; i++)
                 UNROLL
                 for (int v = 0; v < VECTORS; v++)
@@ -236,7 +257,7 @@ static void add_product(const Quantized *a, const Matrix *matrix, int rows, int 
     for (int panel = 0; panel < columns / GROUP; panel++)
         for (int row = 0; row < rows; row += ROWS) {
             float tile[ROWS][GROUP];
-            multiply(a, row, matrix, panel, tile);
+            multiply(a, row, matrix, panel, NULL, tile);
             for (int i = 0; i < ROWS; i++)
                 UNROLL
                 for (int v = 0; v < VECTORS; v++) {
@@ -246,11 +267,11 @@ static void add_product(const Quantized *a, const Matrix *matrix, int rows, int 
         }
 }
 
-static void expand(const Quantized *a, const Matrix *matrix, int rows, Quantized *out) {
+static void expand(const Quantized *a, const Matrix *matrix, const float *exact, int rows, Quantized *out) {
     for (int panel = 0; panel < out->width / GROUP; panel++)
         for (int row = 0; row < rows; row += ROWS) {
             float tile[ROWS][GROUP];
-            multiply(a, row, matrix, panel, tile);
+            multiply(a, row, matrix, panel, exact, tile);
             for (int i = 0; i < ROWS; i++) {
                 __m512 x[VECTORS];
                 UNROLL
@@ -454,13 +475,16 @@ void semsearch_forward(const Model *model, const int32_t *ids, const int32_t *po
     const int tokens = starts[texts], rows = round_up(tokens, ROWS), width = model->hidden;
     lay_out(model, tokens, longest, scratch, &s);
     embed(model, ids, positions, tokens, rows, &s);
-    for (const Layer *layer = model->layer; layer < model->layer + model->layers; layer++) {
-        project(&s.narrow, &layer->query_key_value, rows, 3 * width, s.projected);
+    const Layer *end = model->layer + model->layers;
+    for (const Layer *layer = model->layer; layer < end; layer++) {
+        /* After the last layer nothing is multiplied any more; its hidden states are quantized for nobody. */
+        const Matrix *next = &(layer + 1 < end ? layer + 1 : layer)->query_key_value;
+        project(&s.narrow, &layer->query_key_value, s.hidden, rows, 3 * width, s.projected);
         for (int t = 0; t < texts; t++) attend(model, starts[t], starts[t + 1] - starts[t], &s);
         add_product(&s.narrow, &layer->attended, rows, width, s.hidden);
-        normalize(s.hidden, rows, model, layer->attended_scale, layer->attended_shift, &s.narrow);
-        expand(&s.narrow, &layer->up, rows, &s.wide);
+        normalize(s.hidden, rows, model, layer->attended_scale, layer->attended_shift, &layer->up, &s.narrow);
+        expand(&s.narrow, &layer->up, s.hidden, rows, &s.wide);
         add_product(&s.wide, &layer->down, rows, width, s.hidden);
-        normalize(s.hidden, rows, model, layer->down_scale, layer->down_shift, &s.narrow);
+        normalize(s.hidden, rows, model, layer->down_scale, layer->down_shift, next, &s.narrow);
     }
 }

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from semsearch.encoder.checkpoint import Array, Checkpoint
 from semsearch.encoder.models import ModelFiles
+from semsearch.encoder.numpy_engine import NumpyEngine
 from semsearch.errors import UnsupportedModelError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _FLAGS = "-O3 -march=x86-64-v4 -mavx512vnni -mavx512bf16 -fno-math-errno -fPIC -
 _CPU_FLAGS = frozenset("avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni avx512_bf16".split())
 _COMPILE_SECONDS = 120
 # As in native.c.
-_GROUP = 64
+_GROUP, _EXACT = 64, 4
 # Tokens that a thread works on at a time: what it has of them in memory should stay in its core's cache.
 _UNIT_TOKENS = 288
 
@@ -41,7 +42,7 @@ _Pointer = ctypes.c_void_p
 
 
 class _Matrix(ctypes.Structure):
-    _fields_ = [(name, _Pointer) for name in ("weights", "scales", "sums", "bias")]
+    _fields_ = [(name, _Pointer) for name in ("weights", "scales", "sums", "bias", "exact", "exact_weights", "kept")]
 
 
 class _Layer(ctypes.Structure):
@@ -65,8 +66,12 @@ class NativeEngine:
 
     precision = "int8"
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, files: ModelFiles, calibration: list[list[int]]) -> None:
         """Load the library, making it if need be, and quantize the weights.
+
+        Args:
+            files: The model.
+            calibration: Token ids of some texts, by which the columns are found that int8 would spoil.
 
         Raises:
             UnsupportedModelError: A model, processor or machine that this engine does not cover.
@@ -74,10 +79,20 @@ class NativeEngine:
         self._checkpoint = Checkpoint(files)
         self._kept: list[NDArray[Any]] = []  # what the library has pointers to
         self._vocabulary = self._positions = 0
-        self._model = self._quantize(files.fingerprint.max_seq_length)
         self._library = _library()
+        peaks: dict[str, Array] = {}  # of each normalization's results, (hidden,)
+
+        def observe(name: str, normalized: Array) -> None:
+            peaks[name] = np.maximum(peaks.get(name, np.float32(0)), np.abs(normalized).max(0))
+
+        exact = NumpyEngine(files, observe).encode(calibration)
+        self._model = self._quantize(files.fingerprint.max_seq_length, peaks)
         self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="semsearch-encoder")
         self._scratch = threading.local()
+        vectors = self.encode(calibration)
+        norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(exact, axis=1)
+        # How near the calibration texts are to float32, (n,).
+        self.cosines: Array = (vectors * exact).sum(1) / norms
 
     def encode(self, token_ids: list[list[int]]) -> Array:
         """Vectors float32 (n, dim) of n texts given by their token ids, in their order."""
@@ -112,7 +127,7 @@ class NativeEngine:
             held = self._scratch.bytes = whole[-whole.ctypes.data % 64 :]
         return held
 
-    def _quantize(self, max_tokens: int) -> _Model:
+    def _quantize(self, max_tokens: int, peaks: Mapping[str, Array]) -> _Model:
         checkpoint = self._checkpoint
         words = checkpoint.weight("embeddings.word_embeddings")
         positions = checkpoint.positions()
@@ -127,7 +142,9 @@ class NativeEngine:
             )
         self._vocabulary, self._positions = len(words), len(positions)
         distances = checkpoint.distance_bias(np.arange(1 - max_tokens, max_tokens))
-        layers = (_Layer * checkpoint.layers)(*(self._layer(number, size) for number in range(checkpoint.layers)))
+        layers = (_Layer * checkpoint.layers)(
+            *(self._layer(number, size, peaks) for number in range(checkpoint.layers))
+        )
         return _Model(
             hidden,
             intermediate,
@@ -143,20 +160,24 @@ class NativeEngine:
             layers,
         )
 
-    def _layer(self, number: int, head_size: int) -> _Layer:
+    def _layer(self, number: int, head_size: int, peaks: Mapping[str, Array]) -> _Layer:
         checkpoint, names = self._checkpoint, self._checkpoint.names
         layer = names.layer.format(number)
+        before = names.layer.format(number - 1) + names.down_norm if number else "embeddings.LayerNorm"
         scale = np.float32(1 / math.sqrt(head_size))
         projections = [layer + names.query, layer + names.key, layer + names.value]
         weights = [checkpoint.weight(name) for name in projections]
         biases = [checkpoint.bias(name) for name in projections]
         weights[0], biases[0] = weights[0] * scale, biases[0] * scale
         return _Layer(
-            self._matrix(np.concatenate(weights), np.concatenate(biases)),
-            *(
-                self._matrix(checkpoint.weight(layer + name), checkpoint.bias(layer + name))
-                for name in (names.attended, names.up, names.down)
+            self._matrix(np.concatenate(weights), np.concatenate(biases), peaks[before]),
+            self._matrix(checkpoint.weight(layer + names.attended), checkpoint.bias(layer + names.attended)),
+            self._matrix(
+                checkpoint.weight(layer + names.up),
+                checkpoint.bias(layer + names.up),
+                peaks[layer + names.attended_norm],
             ),
+            self._matrix(checkpoint.weight(layer + names.down), checkpoint.bias(layer + names.down)),
             *(
                 self._keep(part)
                 for name in (names.attended_norm, names.down_norm)
@@ -164,9 +185,20 @@ class NativeEngine:
             ),
         )
 
-    def _matrix(self, weight: Array, bias: Array) -> _Matrix:
-        """Quantize a weight (outputs, inputs) and lay it out in panels, as native.c says."""
+    def _matrix(self, weight: Array, bias: Array, peaks: Array | None = None) -> _Matrix:
+        """Quantize a weight (outputs, inputs) and lay it out in panels, as native.c says.
+
+        Where the inputs' largest values `peaks` (inputs,) are given, the largest of them are multiplied exactly.
+        """
         outputs, inputs = weight.shape
+        exact: list[int | None] = [None] * 3
+        if peaks is not None:
+            columns = np.argsort(-peaks, kind="stable")[:_EXACT]
+            kept = np.ones(inputs, np.float32)
+            kept[columns] = 0
+            panels_of_exact = weight[:, columns].reshape(-1, _GROUP, _EXACT).transpose(0, 2, 1)
+            exact = [self._keep(columns.astype(np.int32)), self._keep(panels_of_exact), self._keep(kept)]
+            weight = weight * kept
         groups = weight.reshape(outputs, inputs // _GROUP, _GROUP)
         scales = np.abs(groups).max(2) / 127  # (outputs, groups)
         numbers = np.rint(groups / np.where(scales > 0, scales, 1)[:, :, None]).astype(np.int8)
@@ -176,7 +208,7 @@ class NativeEngine:
             return self._keep(values.reshape(-1, _GROUP, inputs // _GROUP).transpose(0, 2, 1))
 
         packed = numbers.reshape(outputs // _GROUP, _GROUP, inputs // 4, 4).transpose(0, 2, 1, 3)
-        return _Matrix(self._keep(packed), panels(scales), panels(sums.astype(np.float32)), self._keep(bias))
+        return _Matrix(self._keep(packed), panels(scales), panels(sums.astype(np.float32)), self._keep(bias), *exact)
 
     def _keep(self, values: NDArray[Any]) -> int:
         """The address of an array, which is kept for as long as the engine."""

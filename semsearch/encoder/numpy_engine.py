@@ -23,8 +23,12 @@ class NumpyEngine:
 
     precision = "float32"
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, files: ModelFiles, observe: Callable[[str, Array], None] | None = None) -> None:
         """Map the weights; they are read as they are used.
+
+        Args:
+            files: The model.
+            observe: Is given the name and the result (tokens, hidden) of every normalization.
 
         Raises:
             UnsupportedModelError: An architecture, pooling or file that this engine does not cover.
@@ -34,6 +38,7 @@ class NumpyEngine:
         if activation is None:
             raise UnsupportedModelError(f"{files.fingerprint.model}: not covered without torch")
         self._activation = activation
+        self._observe = observe
 
     def encode(self, token_ids: list[list[int]]) -> Array:
         """Vectors float32 (n, dim) of n texts given by their token ids, in their order."""
@@ -75,7 +80,10 @@ class NumpyEngine:
         centred = hidden - hidden.mean(-1, keepdims=True)
         variance = np.square(centred).mean(-1, keepdims=True)
         scaled: Array = centred / np.sqrt(variance + np.float32(self._model.epsilon))
-        return scaled * self._model.weight(name) + self._model.bias(name)
+        normalized = scaled * self._model.weight(name) + self._model.bias(name)
+        if self._observe:
+            self._observe(name, normalized)
+        return normalized
 
     def _distance_bias(self, tokens: int) -> Array | float:
         at = np.arange(tokens)
