@@ -7,22 +7,27 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
 import transformers
 from checkpoints import ODD_TEXTS, real_texts, small_checkpoint
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from semsearch import Encoder
 from semsearch.encoder import encoder as encoder_module
-from semsearch.encoder import native_engine
+from semsearch.encoder import native_engine, native_library
 from semsearch.encoder.models import ModelFiles, load_model_files
-from semsearch.encoder.native_engine import NativeEngine
+from semsearch.encoder.native_engine import NativeEngine, quantize_weight
+from semsearch.encoder.native_library import INSTRUCTIONS
 from semsearch.errors import InvalidInputError, UnsupportedModelError
 
 TEXTS = [*ODD_TEXTS, *real_texts(290)]
@@ -47,7 +52,19 @@ def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
 
 
-def test_minilm_is_close_to_sentence_transformers(minilm: Path) -> None:
+HERE = [name for name, one in INSTRUCTIONS.items() if one.needs <= native_library._cpu_flags()]
+
+
+@pytest.fixture(params=HERE)
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each set of instructions that this processor has, as if it had no better one."""
+    monkeypatch.setattr(native_library, "_cpu_flags", lambda: INSTRUCTIONS[request.param].needs)
+    native_library.load_library.cache_clear()
+    yield request.param
+    native_library.load_library.cache_clear()
+
+
+def test_minilm_is_close_to_sentence_transformers(minilm: Path, instructions: str) -> None:
     theirs = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
     encoder = Encoder(precision="auto")
     assert encoder.precision == "float32", "nothing was encoded yet"
@@ -61,9 +78,48 @@ def test_minilm_is_close_to_sentence_transformers(minilm: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), lengths, rtol=0.02)
 
 
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_every_set_of_instructions_compiles(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native_library._load(INSTRUCTIONS[name].flags)
+    assert len(list(tmp_path.glob("semsearch/native-*.so"))) == 1
+
+
+def test_weights_of_one_sign_do_not_overflow(tmp_path: Path, instructions: str) -> None:
+    folder = small_checkpoint(tmp_path, "bert", hidden=128)
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        # Each output's weights are all but equal: as integers all 127, and every sum of products is the largest.
+        if weight.ndim == 2 and "encoder" in name:
+            weights[name] = (1 + weight) * torch.linspace(-0.05, 0.05, len(weight))[:, None]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    texts = TEXTS[:60]
+    token_ids = Encoder(str(folder)).tokenizer.token_ids(texts)
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    ours = native(load_model_files(str(folder))).encode(token_ids)
+    np.testing.assert_allclose(ours, theirs, atol=0.03)
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, (3, 128), elements=st.floats(-100, 100, width=32)), st.sampled_from([None, 258]))
+def test_quantized_weights_are_near_and_within_their_sums(weight: np.ndarray, longest_sum: int | None) -> None:
+    numbers, scales = quantize_weight(weight, longest_sum)
+    near = (numbers * scales[:, :, None]).reshape(weight.shape)
+    assert (np.abs(near - weight) <= np.repeat(scales, 64, axis=1) * 0.5001 + 1e-30).all()
+    if longest_sum is None:
+        np.testing.assert_allclose(scales, np.abs(weight.reshape(3, 2, 64)).max(2) / 127, rtol=1e-6)
+    # What VPMADDUBSW and three additions of its 16 bits give at the most, with activations of 127.
+    pairs = numbers.astype(int).reshape(3, 8, 4, 2, 2)
+    for sign in (1, -1):
+        eights = np.maximum(sign * pairs, 0).sum((2, 4))
+        assert longest_sum is None or (127 * eights < 2**15).all()
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet"])
 @pytest.mark.parametrize(("heads", "pooling"), [(4, "mean"), (2, "cls"), (4, "max")])
-def test_architectures_are_close_to_sentence_transformers(tmp_path: Path, kind: str, heads: int, pooling: str) -> None:
+def test_architectures_are_close_to_sentence_transformers(
+    tmp_path: Path, kind: str, heads: int, pooling: str, instructions: str
+) -> None:
     base = SentenceTransformer(
         str(small_checkpoint(tmp_path / "base", kind, hidden=128, heads=heads, positions=530)), device="cpu"
     )
@@ -78,7 +134,7 @@ def test_architectures_are_close_to_sentence_transformers(tmp_path: Path, kind: 
     assert close.min() >= 0.998
 
 
-def test_relative_positions_of_mpnet(tmp_path: Path) -> None:
+def test_relative_positions_of_mpnet(tmp_path: Path, instructions: str) -> None:
     folder = small_checkpoint(tmp_path, "mpnet", hidden=128)
     config = transformers.MPNetConfig.from_pretrained(folder, max_position_embeddings=514)
     model = transformers.MPNetModel(config).eval()
@@ -95,7 +151,7 @@ def test_relative_positions_of_mpnet(tmp_path: Path) -> None:
     assert cosines(ours, expected).min() >= 0.999
 
 
-def test_a_text_is_the_same_whatever_stands_beside_it(minilm: Path) -> None:
+def test_a_text_is_the_same_whatever_stands_beside_it(minilm: Path, instructions: str) -> None:
     engine = native(load_model_files(str(minilm)))
     token_ids = Encoder().tokenizer.token_ids(TEXTS)
     together = engine.encode(token_ids)
@@ -105,7 +161,7 @@ def test_a_text_is_the_same_whatever_stands_beside_it(minilm: Path) -> None:
     np.testing.assert_array_equal(alone, together[:40])
 
 
-def test_every_length_is_right(tmp_path: Path) -> None:
+def test_every_length_is_right(tmp_path: Path, instructions: str) -> None:
     folder = small_checkpoint(tmp_path, "bert", hidden=128)
     files = load_model_files(str(folder))
     lengths = [*range(1, 65), 1]
@@ -147,18 +203,18 @@ def test_what_is_not_covered_is_refused_and_auto_does_without(
     files = load_model_files(str(minilm))
     with pytest.raises(IndexError):
         native(files).encode([[101, 40000, 102]])
-    native_engine._library.cache_clear()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(UnsupportedModelError, match="needs a C compiler"):
-        native(files)
-    monkeypatch.undo()
-    monkeypatch.setattr(native_engine, "_cpu_flags", lambda: frozenset({"avx512f"}))
-    with pytest.raises(UnsupportedModelError, match="avx512_vnni"):
-        native(files)
-    encoder = Encoder(precision="auto", device="cpu")
-    encoder.encode(TEXTS)
-    assert encoder.precision in ("float32", "bfloat16")
+    with monkeypatch.context() as patch:
+        native_library.load_library.cache_clear()
+        patch.setenv("PATH", str(tmp_path))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        with pytest.raises(UnsupportedModelError, match="needs a C compiler"):
+            native(files)
+        patch.setattr(native_library, "_cpu_flags", lambda: frozenset({"avx", "fma"}))
+        with pytest.raises(UnsupportedModelError, match="avx2, bmi1"):
+            native(files)
+        encoder = Encoder(precision="auto", device="cpu")
+        encoder.encode(TEXTS)
+        assert encoder.precision in ("float32", "bfloat16")
 
 
 def test_the_library_is_made_once_and_without_a_cache_each_time(tmp_path: Path) -> None:

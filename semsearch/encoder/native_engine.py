@@ -1,22 +1,13 @@
-"""BERT and its kin in int8 by `native.c`, which the machine's own C compiler makes into a library once."""
+"""BERT and its kin in int8, by the C code in `native/`."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import logging
 import math
 import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,17 +15,12 @@ from numpy.typing import NDArray
 
 from semsearch.encoder.checkpoint import Array, Checkpoint
 from semsearch.encoder.models import ModelFiles
+from semsearch.encoder.native_library import load_library
 from semsearch.encoder.numpy_engine import NumpyEngine
 from semsearch.errors import UnsupportedModelError
 
-logger = logging.getLogger(__name__)
-
-_SOURCE = Path(__file__).with_name("native.c")
-_FLAGS = "-O3 -march=x86-64-v4 -mavx512vnni -mavx512bf16 -fno-math-errno -fPIC -shared".split()
-_CPU_FLAGS = frozenset("avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni avx512_bf16".split())
-_COMPILE_SECONDS = 120
-# As in native.c.
-_GROUP, _EXACT = 64, 4
+# As in native/forward.c.
+_GROUP, _EXACT, _LANES = 64, 4, 16
 # Tokens that a thread works on at a time: what it has of them in memory should stay in its core's cache.
 _UNIT_TOKENS = 288
 
@@ -79,7 +65,8 @@ class NativeEngine:
         self._checkpoint = Checkpoint(files)
         self._kept: list[NDArray[Any]] = []  # what the library has pointers to
         self._vocabulary = self._positions = 0
-        self._library = _library()
+        library = load_library()
+        self._functions, self._longest_sum = library.functions, library.instructions.longest_sum
         peaks: dict[str, Array] = {}  # of each normalization's results, (hidden,)
 
         def observe(name: str, normalized: Array) -> None:
@@ -106,8 +93,8 @@ class NativeEngine:
         if ids.min() < 0 or ids.max() >= self._vocabulary or positions.max() >= self._positions:
             raise IndexError("a token or position that the weights lack")
         tokens, longest = int(starts[-1]), max(map(len, texts))
-        scratch = self._aligned_scratch(self._library.semsearch_scratch(ctypes.byref(self._model), tokens, longest))
-        self._library.semsearch_forward(
+        scratch = self._aligned_scratch(self._functions.semsearch_scratch(ctypes.byref(self._model), tokens, longest))
+        self._functions.semsearch_forward(
             ctypes.byref(self._model),
             ids.ctypes.data,
             positions.ctypes.data,
@@ -156,7 +143,8 @@ class NativeEngine:
             self._keep(positions),
             self._keep(checkpoint.weight("embeddings.LayerNorm")),
             self._keep(checkpoint.bias("embeddings.LayerNorm")),
-            None if distances is None else self._keep(distances),
+            # What is read beyond the last distance is not used.
+            None if distances is None else self._keep(np.pad(distances.ravel(), (0, _LANES))),
             layers,
         )
 
@@ -186,7 +174,7 @@ class NativeEngine:
         )
 
     def _matrix(self, weight: Array, bias: Array, peaks: Array | None = None) -> _Matrix:
-        """Quantize a weight (outputs, inputs) and lay it out in panels, as native.c says.
+        """Quantize a weight (outputs, inputs) and lay it out in panels, as native/forward.c says.
 
         Where the inputs' largest values `peaks` (inputs,) are given, the largest of them are multiplied exactly.
         """
@@ -199,9 +187,7 @@ class NativeEngine:
             panels_of_exact = weight[:, columns].reshape(-1, _GROUP, _EXACT).transpose(0, 2, 1)
             exact = [self._keep(columns.astype(np.int32)), self._keep(panels_of_exact), self._keep(kept)]
             weight = weight * kept
-        groups = weight.reshape(outputs, inputs // _GROUP, _GROUP)
-        scales = np.abs(groups).max(2) / 127  # (outputs, groups)
-        numbers = np.rint(groups / np.where(scales > 0, scales, 1)[:, :, None]).astype(np.int8)
+        numbers, scales = quantize_weight(weight, self._longest_sum)
         sums = scales * numbers.sum(2, dtype=np.int32)
 
         def panels(values: Array) -> int:
@@ -214,6 +200,29 @@ class NativeEngine:
         """The address of an array, which is kept for as long as the engine."""
         self._kept.append(np.ascontiguousarray(values))
         return self._kept[-1].ctypes.data
+
+
+def quantize_weight(weight: Array, longest_sum: int | None = None) -> tuple[NDArray[np.int8], Array]:
+    """Quantize a weight in groups of 64 inputs.
+
+    Args:
+        weight: (outputs, inputs).
+        longest_sum: As of `native_library.Instructions`: what the numbers of one sign may add up to among eight. Of 16
+            in a row these are the first or the second pair of each four.
+
+    Returns:
+        Numbers int8 (outputs, inputs / 64, 64), each -127..127, and the scales (outputs, inputs / 64) of their groups.
+    """
+    groups = weight.reshape(len(weight), -1, _GROUP)
+    scales = np.abs(groups).max(2) / 127  # (outputs, groups)
+    divisors = np.where(scales > 0, scales, 1)
+    if longest_sum is not None:
+        eights = groups.reshape(*scales.shape, _GROUP // 16, 4, 2, 2)
+        sums = np.maximum(np.maximum(eights, 0).sum((3, 5)), np.maximum(-eights, 0).sum((3, 5))).max((2, 3))
+        # Rounding adds a half to each of the eight at most.
+        wider = np.maximum(1, sums / divisors / np.float32(longest_sum - 4))
+        scales, divisors = scales * wider, divisors * wider
+    return np.rint(groups / divisors[:, :, None]).astype(np.int8), scales
 
 
 def _units(token_ids: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
@@ -229,59 +238,3 @@ def _units(token_ids: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    """The compiled `native.c`.
-
-    Raises:
-        UnsupportedModelError: No such processor, or no compiler.
-    """
-    if missing := _CPU_FLAGS - _cpu_flags():
-        raise UnsupportedModelError(f"int8 needs Linux on a processor with {', '.join(sorted(missing))}")
-    try:
-        library = _load()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UnsupportedModelError(f"int8 needs a C compiler, and compiling failed: {error}") from error
-    library.semsearch_scratch.restype = ctypes.c_size_t
-    library.semsearch_scratch.argtypes = [_Pointer, ctypes.c_size_t, ctypes.c_size_t]
-    library.semsearch_forward.restype = None
-    library.semsearch_forward.argtypes = [_Pointer] * 4 + [ctypes.c_int] * 2 + [_Pointer]
-    return library
-
-
-def _cpu_flags() -> frozenset[str]:
-    """What the processor can do, as Linux names it; nothing elsewhere."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return frozenset()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.split())
-    return frozenset()
-
-
-def _load() -> ctypes.CDLL:
-    """The library of this source, from the user's cache or compiled now, which takes a second."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semsearch"
-    digest = hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()
-    cached = cache / f"native-{digest[:16]}.so"
-    if cached.exists():
-        return ctypes.CDLL(str(cached))
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        raise FileNotFoundError("none of cc, gcc and clang is there")
-    with tempfile.TemporaryDirectory(prefix="semsearch-") as folder:
-        made = Path(folder) / cached.name
-        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_SECONDS)
-        library = ctypes.CDLL(str(made))
-        try:
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Under its name only once it is whole, whoever else is making it.
-            partial = cached.with_suffix(f".{os.getpid()}")
-            shutil.copyfile(made, partial)
-            os.replace(partial, cached)
-        except OSError as error:
-            logger.info("the compiled library is not kept, and is made anew each time: %s", error)
-    return library
