@@ -31,6 +31,7 @@ QUESTIONS = {
         "o1-o2-minimize-size-maximize-speed",
         "o-options-optimize-code",
         "optimization-best-practices",
+        "os-ot-favor-small-code-favor-fast-code",
         "ox-full-optimization",
     ],
     "make a function usable from a DLL by other programs": [
