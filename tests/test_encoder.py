@@ -115,6 +115,37 @@ def test_prompts_are_those_of_sentence_transformers(tmp_path: Path) -> None:
     assert not np.allclose(ours.encode_query(texts), ours.encode_document(texts))
 
 
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 80), ("roberta", 78), ("modernbert", 80)])
+@pytest.mark.parametrize("beside", [-50, 0, 50])
+def test_max_seq_length_below_at_and_above_the_position_table(
+    tmp_path: Path, kind: str, positions: int, beside: int
+) -> None:
+    folder = small_checkpoint(tmp_path, kind)
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": positions + beside}))
+    ours = Encoder(str(folder))
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    theirs.max_seq_length = min(positions, positions + beside)
+    texts = [" ".join(f"word{n}" for n in range(words)) for words in (1, 5, 20, 40, 200)]
+    assert max(map(len, ours.tokenizer.token_ids(texts))) == theirs.max_seq_length
+    np.testing.assert_allclose(ours.encode(texts), theirs.encode(texts), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("normalizer_lowers", "asked"), [(True, False), (False, False), (False, True)])
+def test_tokenizers_with_and_without_lowercasing(tmp_path: Path, normalizer_lowers: bool, asked: bool) -> None:
+    folder = small_checkpoint(tmp_path, "bert")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = normalizer_lowers
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64, "do_lower_case": asked}))
+    texts = ["Water FROM the Tap", "water from the tap", "ÄÖÜ İstanbul"]
+    ours = Encoder(str(folder)).encode(texts)
+    assert np.allclose(ours[0], ours[1]) == (normalizer_lowers or asked)
+    # sentence-transformers is given the case that the model's files ask for.
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    lowered = [text.lower() for text in texts] if asked else texts
+    np.testing.assert_allclose(ours, theirs.encode(lowered), rtol=0, atol=1e-5)
+
+
 def test_a_model_without_tokenizer_json_is_read_from_its_vocabulary(tmp_path: Path, minilm: Path) -> None:
     folder = Path(shutil.copytree(minilm, tmp_path / "model"))
     (folder / "tokenizer.json").unlink()
