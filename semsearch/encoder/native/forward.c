@@ -76,7 +76,7 @@ typedef struct {
 
 typedef struct {
     float *hidden;          /* (rows, hidden): the residual stream */
-    Number *projected;      /* (rows, 3 * hidden): queries, keys, values */
+    Number *projected;      /* (3 * hidden / 64, rows, 64): queries, keys, values */
     Quantized narrow, wide; /* of width hidden and intermediate */
     Number *keys, *values;  /* of one head, as right sides of products */
     float *scores;          /* (4, padded tokens) */
@@ -218,15 +218,15 @@ static void embed(const Model *model, const int32_t *ids, const int32_t *positio
               &model->layer->query_key_value, &s->narrow);
 }
 
-static void project(const Quantized *a, const Matrix *matrix, const float *exact, int rows, int columns, Number *out) {
-    for (int panel = 0; panel < columns / GROUP; panel++)
+static void project(const Quantized *a, const Matrix *matrix, const float *exact, int rows, int panels, Number *out) {
+    for (int panel = 0; panel < panels; panel++)
         for (int row = 0; row < rows; row += ROWS) {
             float tile[ROWS][GROUP];
             multiply(a, row, matrix, panel, exact, tile);
             for (int i = 0; i < ROWS; i++)
                 UNROLL
                 for (int c = 0; c < GROUP; c += LANES)
-                    store_numbers(out + (size_t)(row + i) * columns + panel * GROUP + c, load(tile[i] + c));
+                    store_numbers(out + ((size_t)panel * rows + row + i) * GROUP + c, load(tile[i] + c));
         }
 }
 
@@ -313,22 +313,22 @@ INLINE float exponentials(float *scores, int tokens, const float *distances, Num
     return sum_of(sum);
 }
 
-/* Attention of one text (Vaswani et al. 2017), whose rows start at `first`; quantized into `narrow`. */
-static void attend(const Model *model, size_t first, int tokens, Scratch *s) {
+/* Attention of one text (Vaswani et al. 2017), whose rows start at `first` of all; quantized into `narrow`. */
+static void attend(const Model *model, size_t first, int tokens, int rows, Scratch *s) {
     const int width = model->hidden, size = width / model->heads, padded = round_up(tokens, LANES);
-    const size_t stride = 3 * (size_t)width;
+    const size_t all_heads = (size_t)rows * width;
     for (int group = 0; group < width / GROUP; group++) {
         for (int column = 0; column < GROUP; column += size) {
             const int head = (group * GROUP + column) / size;
-            const Number *query = s->projected + first * stride + head * size;
+            const Number *query = s->projected + (group * (size_t)rows + first) * GROUP + column;
             const float *distances = NULL;
             if (model->distances)
                 distances = model->distances + head * (2 * (size_t)model->max_tokens - 1) + model->max_tokens - 1;
-            arrange(query + width, query + 2 * width, stride, tokens, size, s->keys, s->values);
+            arrange(query + all_heads, query + 2 * all_heads, GROUP, tokens, size, s->keys, s->values);
             for (int row = 0; row < tokens; row += ROWS) {
                 float tile[ROWS][GROUP], sums[ROWS];
                 const int valid = tokens - row < ROWS ? tokens - row : ROWS;
-                multiply_columns(query + row * stride, stride, s->keys, padded * PACKED, size / PACKED, padded, s->scores,
+                multiply_columns(query + row * GROUP, GROUP, s->keys, padded * PACKED, size / PACKED, padded, s->scores,
                                  padded);
                 for (int i = 0; i < valid; i++)
                     sums[i] = exponentials(s->scores + i * padded, tokens, distances ? distances - row - i : NULL,
@@ -361,8 +361,7 @@ static size_t lay_out(const Model *model, size_t tokens, size_t longest, char *s
     const size_t padded = round_up(longest, LANES), size = width / model->heads;
     char *at = start;
     s->hidden = carve(&at, rows * width * sizeof(float));
-    /* A text's last tile may read rows beyond the last text's. */
-    s->projected = carve(&at, (rows + ROWS) * 3 * width * sizeof(Number));
+    s->projected = carve(&at, rows * 3 * width * sizeof(Number));
     Quantized *all[] = {&s->narrow, &s->wide};
     for (int i = 0; i < 2; i++) {
         all[i]->width = (int)(i ? wide : width);
@@ -396,8 +395,8 @@ void semsearch_forward(const Model *model, const int32_t *ids, const int32_t *po
     for (const Layer *layer = model->layer; layer < end; layer++) {
         /* After the last layer nothing is multiplied any more; its hidden states are quantized for nobody. */
         const Matrix *next = &(layer + 1 < end ? layer + 1 : layer)->query_key_value;
-        project(&s.narrow, &layer->query_key_value, s.hidden, rows, 3 * width, s.projected);
-        for (int t = 0; t < texts; t++) attend(model, starts[t], starts[t + 1] - starts[t], &s);
+        project(&s.narrow, &layer->query_key_value, s.hidden, rows, 3 * width / GROUP, s.projected);
+        for (int t = 0; t < texts; t++) attend(model, starts[t], starts[t + 1] - starts[t], rows, &s);
         add_product(&s.narrow, &layer->attended, rows, width, s.hidden);
         normalize(s.hidden, rows, model, layer->attended_scale, layer->attended_shift, &layer->up, &s.narrow);
         expand(&s.narrow, &layer->up, s.hidden, rows, &s.wide);
