@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 _SOURCES = Path(__file__).with_name("native")
 _FLAGS = "-O3 -fno-math-errno -fPIC -shared".split()
 _COMPILE_SECONDS = 120
-_AVX2 = frozenset("avx avx2 bmi1 bmi2 f16c fma movbe abm".split())
-_AVX512 = _AVX2 | frozenset("avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +31,33 @@ class Instructions:
     """A set of instructions that the library can be compiled for.
 
     Attributes:
-        needs: What the processor must have, as Linux names it.
-        flags: What the compiler is told.
+        extensions: What the processor must have, as compilers name it.
         longest_sum: What the weights of one sign may add up to among eight whose products with 7 bits are added up in
             16 bits; None where products are added up in 32 bits at once.
     """
 
-    needs: frozenset[str]
-    flags: tuple[str, ...]
+    extensions: tuple[str, ...]
     longest_sum: int | None = None
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The extensions as Linux names them."""
+        return frozenset(_LINUX_NAMES.get(one, one) for one in self.extensions)
 
+
+_AVX2 = ("avx2", "fma")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
 # The fastest first.
 INSTRUCTIONS: Mapping[str, Instructions] = MappingProxyType(
     {
-        "avx512-bf16": Instructions(_AVX512 | {"avx512_bf16"}, ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")),
-        "avx512-vnni": Instructions(_AVX512, ("-march=x86-64-v4", "-mavx512vnni")),
-        "avx-vnni": Instructions(_AVX2 | {"avx_vnni"}, ("-march=x86-64-v3", "-mavxvnni")),
-        "avx2": Instructions(_AVX2, ("-march=x86-64-v3",), longest_sum=(2**15 - 1) // 127),
+        "avx512-bf16": Instructions((*_AVX512, "avx512bf16")),
+        "avx512-vnni": Instructions(_AVX512),
+        "avx-vnni": Instructions((*_AVX2, "avxvnni")),
+        "avx2": Instructions(_AVX2, longest_sum=(2**15 - 1) // 127),
     }
 )
+# What Linux calls by another name than compilers do.
+_LINUX_NAMES = {"avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16", "avxvnni": "avx_vnni"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +78,9 @@ def load_library() -> Library:
     there = _cpu_flags()
     fitting = next((one for one in INSTRUCTIONS.values() if one.needs <= there), None)
     if fitting is None:
-        raise UnsupportedModelError(f"int8 needs Linux on a processor with {', '.join(sorted(_AVX2 - there))}")
+        raise UnsupportedModelError(f"int8 needs Linux on a processor with {' and '.join(_AVX2)}")
     try:
-        functions = _load(fitting.flags)
+        functions = _load(fitting)
     except (OSError, subprocess.SubprocessError) as error:
         raise UnsupportedModelError(f"int8 needs a C compiler, and compiling failed: {error}") from error
     pointer = ctypes.c_void_p
@@ -96,9 +101,9 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
+def _load(instructions: Instructions) -> ctypes.CDLL:
     """The library, from the user's cache or compiled now, which takes a second or two."""
-    command = [*_FLAGS, *flags]
+    command = [*_FLAGS, *(f"-m{one}" for one in instructions.extensions)]
     sources = [path.read_bytes() for path in sorted(_SOURCES.iterdir())]
     digest = hashlib.sha256(b"\0".join([*sources, " ".join(command).encode()])).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semsearch"

@@ -42,6 +42,7 @@ def main() -> None:
     arguments.add_argument("corpus", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent / "corpus")
     arguments.add_argument("--texts", type=int, default=1500, help="how many of its passages, drawn with a fixed seed")
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--skip", action="append", default=[], help="a contender to leave out, by its name")
     arguments.add_argument("--json", default="", help="write the record to this file")
     given = arguments.parse_args()
     folder = load_model_files("all-MiniLM-L6-v2").folder
@@ -59,6 +60,8 @@ def main() -> None:
             "semsearch float32": exact.encode,
             "semsearch auto": auto.encode,
         }
+        for name in given.skip:
+            del contenders[name]
         rates, notes = _measure(contenders, texts, tokens, given.rounds)
     notes["semsearch auto"] += f", {auto.precision}"
     title = f"{len(texts)} passages of {given.corpus.name}, {tokens / len(texts):.0f} tokens on average"
