@@ -217,12 +217,20 @@ def quantize_weight(weight: Array, longest_sum: int | None = None) -> tuple[NDAr
     scales = np.abs(groups).max(2) / 127  # (outputs, groups)
     divisors = np.where(scales > 0, scales, 1)
     if longest_sum is not None:
-        eights = groups.reshape(*scales.shape, _GROUP // 16, 4, 2, 2)
-        sums = np.maximum(np.maximum(eights, 0).sum((3, 5)), np.maximum(-eights, 0).sum((3, 5))).max((2, 3))
+        positive = _sums_of_eight(np.maximum(groups, 0))
+        sums = np.maximum(positive, positive - _sums_of_eight(groups)).max(2)  # (outputs, groups)
         # Rounding adds a half to each of the eight at most.
-        wider = np.maximum(1, sums / divisors / np.float32(longest_sum - 4))
+        wider = np.maximum(1, sums / divisors / np.float32(longest_sum - 4.5))
         scales, divisors = scales * wider, divisors * wider
     return np.rint(groups / divisors[:, :, None]).astype(np.int8), scales
+
+
+def _sums_of_eight(groups: Array) -> Array:
+    """The sums (outputs, groups, 8) of those that are added up in 16 bits, of (outputs, groups, 64)."""
+    pairs = (groups[:, :, 0::2] + groups[:, :, 1::2]).reshape(*groups.shape[:2], -1, 4, 2)
+    # Added slice by slice, which is many times faster than a sum over a short axis.
+    fours: Array = pairs[:, :, :, 0] + pairs[:, :, :, 1] + pairs[:, :, :, 2] + pairs[:, :, :, 3]
+    return fours.reshape(*groups.shape[:2], -1)
 
 
 def _units(token_ids: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
