@@ -220,7 +220,7 @@ def quantize_weight(weight: Array, longest_sum: int | None = None) -> tuple[NDAr
         positive = _sums_of_eight(np.maximum(groups, 0))
         sums = np.maximum(positive, positive - _sums_of_eight(groups)).max(2)  # (outputs, groups)
         # Rounding adds a half to each of the eight at most.
-        wider = np.maximum(1, sums / divisors / np.float32(longest_sum - 4.5))
+        wider = np.maximum(1, sums / divisors / np.float32(longest_sum - 4))
         scales, divisors = scales * wider, divisors * wider
     return np.rint(groups / divisors[:, :, None]).astype(np.int8), scales
 
