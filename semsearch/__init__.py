@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semsearch.encoder.encoder import Encoder
     from semsearch.errors import SemsearchError
-    from semsearch.indexer import Indexer, IndexSummary
+    from semsearch.indexer.indexer import Indexer, IndexSummary
     from semsearch.query.searcher import Searcher
     from semsearch.types import Document, Hit, Passage
 
@@ -31,8 +31,8 @@ _HOMES = {
     "Document": "semsearch.types",
     "Encoder": "semsearch.encoder.encoder",
     "Hit": "semsearch.types",
-    "IndexSummary": "semsearch.indexer",
-    "Indexer": "semsearch.indexer",
+    "IndexSummary": "semsearch.indexer.indexer",
+    "Indexer": "semsearch.indexer.indexer",
     "Passage": "semsearch.types",
     "Searcher": "semsearch.query.searcher",
     "SemsearchError": "semsearch.errors",

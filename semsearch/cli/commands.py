@@ -12,6 +12,7 @@ import click
 
 from semsearch import __version__
 from semsearch.cli import output
+from semsearch.errors import DamagedIndexError
 
 if TYPE_CHECKING:
     from semsearch.store.catalog import IndexInfo
@@ -45,13 +46,11 @@ def cli(context: click.Context) -> None:
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the index; the folder's name by default.")
 @_indexes
-@click.option("--model", help="Model's folder or Hugging Face name; all-MiniLM-L6-v2 by default.")
+@click.option("--model", help="Model's folder or Hugging Face name; all-MiniLM-L6-v2 for a new index.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="What the model computes in; auto is the fastest that gives nearly the vectors of float32.",
+    help="What the model computes in; auto, for a new index, is the fastest that gives nearly the vectors of float32.",
 )
 @click.option(
     "--device",
@@ -60,6 +59,7 @@ def cli(context: click.Context) -> None:
     show_default=True,
     help="Where the model runs; auto takes a GPU if there is one.",
 )
+@click.option("--rebuild", is_flag=True, help="Read and embed everything anew; the old index answers meanwhile.")
 @click.option("-v", "--verbose", is_flag=True, help="List each file that was skipped, and why.")
 @_json
 def index(
@@ -67,12 +67,16 @@ def index(
     name: str | None,
     indexes: Path,
     model: str | None,
-    precision: str,
+    precision: str | None,
     device: str,
+    rebuild: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Index folders and files: Markdown, HTML, text, source code, BEIR corpus.jsonl."""
+    """Index folders and files: Markdown, HTML, text, source code, BEIR corpus.jsonl.
+
+    Of an index that is there, what changed since is read and embedded, and what is gone is removed.
+    """
     from semsearch.store.catalog import check_name
 
     if name is None:
@@ -82,12 +86,11 @@ def index(
         name = resolved.name if resolved.is_dir() else resolved.stem
     folder = indexes / check_name(name)
 
-    from semsearch.encoder.models import DEFAULT_MODEL
-    from semsearch.indexer import Indexer
+    from semsearch.indexer.indexer import Indexer
 
     with output.progress_bar() as progress:
-        indexer = Indexer(folder, model=model or DEFAULT_MODEL, precision=precision, device=device)
-        summary = indexer.update(paths, progress=progress)
+        indexer = Indexer(folder, model=model, precision=precision, device=device)
+        summary = indexer.update(paths, rebuild=rebuild, progress=progress)
     if as_json:
         output.print_json(dataclasses.asdict(summary))
     else:
@@ -174,6 +177,53 @@ def info(name: str, indexes: Path, as_json: bool) -> None:
         output.print_json(described)
     else:
         output.print_info(described)
+
+
+@cli.command()
+@click.argument("name")
+@_indexes
+@click.option("--deep", is_flag=True, help="Embed some passages anew, too, and compare their vectors.")
+@click.option("--model", help="For --deep: where the index's model is now, if it was moved.")
+def verify(name: str, indexes: Path, deep: bool, model: str | None) -> int:
+    """Check an index: files, database, vectors. Exit code 0: sound, 3: damaged."""
+    from semsearch.store.catalog import find_index
+    from semsearch.store.verify import verify as verify_index
+
+    folder = find_index(indexes, name)
+    damaged = False
+    for problem in verify_index(folder):
+        damaged = True
+        click.echo(output.printable(problem), err=True)
+    if damaged:
+        raise DamagedIndexError(f"the index {name!r} is damaged; make it anew with --rebuild")
+    if deep:
+        from semsearch.indexer.deep import verify_deep
+
+        check = verify_deep(folder, model=model)
+        if check.differing:
+            raise DamagedIndexError(
+                f"the vectors of {', '.join(check.differing[:3])} are not those of their text (cosine "
+                f"{check.least_cosine:.3f}); make it anew with --rebuild"
+            )
+        click.echo(f"{check.passages} passages embedded anew, cosine {check.least_cosine:.5f} at least", err=True)
+    click.echo(f"{name} is sound", err=True)
+    return 0
+
+
+@cli.command()
+@click.argument("name")
+@_indexes
+def compact(name: str, indexes: Path) -> None:
+    """Write an index as small as it goes, without what is gone."""
+    from semsearch.store.catalog import describe, find_index
+
+    folder = find_index(indexes, name)
+
+    from semsearch.indexer.indexer import Indexer
+
+    before = describe(folder).bytes
+    Indexer(folder).compact()
+    click.echo(f"{name}: {output.size(before)} before, {output.size(describe(folder).bytes)} now", err=True)
 
 
 @cli.command()

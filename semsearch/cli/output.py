@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from semsearch.indexer import IndexSummary, Progress
+    from semsearch.indexer.indexer import IndexSummary, Progress
     from semsearch.store.catalog import IndexInfo
     from semsearch.types import Hit
 
@@ -53,11 +53,18 @@ def print_hits(hits: Sequence[Hit], root: Path) -> None:
 
 
 def print_summary(summary: IndexSummary) -> None:
-    """Print what a build did."""
-    skipped = f", skipped {summary.files_skipped} (see --verbose)" if summary.files_skipped else ""
+    """Print what an update did."""
+    counts = {
+        "new": summary.files_added,
+        "changed": summary.files_changed,
+        "removed": summary.files_removed,
+        "unchanged": summary.files_unchanged,
+        "skipped (see --verbose)": summary.files_skipped,
+    }
+    files = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     _print(
-        f"{printable(summary.path)}: {summary.files_indexed} of {summary.files_found} files{skipped}, "
-        f"{summary.documents} documents, {summary.passages} passages in {summary.took_ms / 1000:.1f} s"
+        f"{printable(summary.path)}: files: {files}; {summary.documents} documents, {summary.passages} passages, "
+        f"{summary.passages_embedded} of them embedded now, in {summary.took_ms / 1000:.1f} s"
     )
 
 
@@ -67,7 +74,7 @@ def print_index_line(one: IndexInfo) -> None:
         _print(f"{one.name}  {click.style(printable(one.error), fg='red')}")
     else:
         _print(
-            f"{one.name}  {one.documents} documents  {one.passages} passages  {_size(one.bytes)}  "
+            f"{one.name}  {one.documents} documents  {one.passages} passages  {size(one.bytes)}  "
             f"{printable(one.model)}  {one.built}"
         )
 
@@ -75,7 +82,7 @@ def print_index_line(one: IndexInfo) -> None:
 def print_info(described: dict[str, Any]) -> None:
     """Print what is known of an index, a line each."""
     for key, value in described.items():
-        shown = _size(value) if key == "bytes" else value
+        shown = size(value) if key == "bytes" else value
         _print(f"{'size' if key == 'bytes' else key:<10} {printable(str(shown))}")
 
 
@@ -114,7 +121,8 @@ def _jumpable(root: Path, path: str) -> str:
     return min(relative, absolute, key=len)
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes for people."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

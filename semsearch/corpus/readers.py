@@ -53,6 +53,15 @@ def read(file: SourceFile) -> Iterator[Document]:
         raise UnreadableFileError(f"cannot be read: {error.strerror}") from None
 
 
+def check_type(file: SourceFile) -> None:
+    """Look at a file's name alone.
+
+    Raises:
+        UnreadableFileError: The type is not supported.
+    """
+    _reader_for(file)
+
+
 def _reader_for(file: SourceFile) -> Callable[[SourceFile], Iterator[Document]]:
     suffix = PurePosixPath(file.name).suffix.lower()
     if suffix == ".jsonl":

@@ -75,8 +75,8 @@ class Encoder:
         Args:
             model: A folder, or a name on the Hugging Face hub.
             max_seq_length: Tokens of a text that count, special tokens included; by default the model's own.
-            precision: What many texts are encoded in: "float32"; "bfloat16"; "int8", on a CPU with AVX512-VNNI and
-                AVX512-BF16; or "auto", the fastest of them here whose vectors are close to those of float32: a mean
+            precision: What many texts are encoded in: "float32"; "bfloat16"; "int8", on an x86-64 CPU
+                with AVX2; or "auto", the fastest of them here whose vectors are close to those of float32: a mean
                 cosine of .9995 or more on some texts, and .998 of each. Few texts may be encoded in float32
                 whatever it is.
             device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one.
@@ -105,6 +105,11 @@ class Encoder:
     def precision(self) -> str:
         """What texts were encoded in so far: float32 before the first, and as long as they were few."""
         return self._bulk_engine.precision if "_bulk_engine" in self.__dict__ else "float32"
+
+    @property
+    def asked_precision(self) -> str:
+        """The precision that was asked for."""
+        return self._asked_precision
 
     @property
     def dim(self) -> int:

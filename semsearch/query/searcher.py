@@ -14,6 +14,7 @@ from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
 from semsearch.errors import DamagedIndexError, InvalidInputError, ModelMismatchError
 from semsearch.store.database import Database
+from semsearch.store.files import REMEDY
 from semsearch.store.segments import VectorReader, normalize
 from semsearch.types import Hit
 
@@ -41,9 +42,9 @@ class Searcher:
         self._path = Path(path)
         self._database, self._vectors = self._open()
         try:
-            meta = self._database.meta()
-            self._root = Path(meta["root"])
-            made_with = Fingerprint.from_json(meta["fingerprint"])
+            head = self._database.head()
+            self._root = Path(head.root)
+            made_with = Fingerprint.from_json(head.fingerprint)
             self._encoder = model if isinstance(model, Encoder) else Encoder(model or made_with.model)
             _check_model(self._path, made_with, self._encoder.fingerprint)
         except BaseException:
@@ -110,14 +111,12 @@ class Searcher:
         for attempt in (1, 2, 3):
             database = Database.open_for_reading(self._path)
             try:
-                dim = Fingerprint.from_json(database.meta()["fingerprint"]).dim
+                dim = Fingerprint.from_json(database.head().fingerprint).dim
                 return database, VectorReader(self._path, database.segments(), dim)
             except FileNotFoundError as error:
                 database.close()
                 if attempt == 3:
-                    raise DamagedIndexError(
-                        f"damaged index: {error.filename} is missing; delete the index and make it anew"
-                    ) from None
+                    raise DamagedIndexError(f"damaged index: {error.filename} is missing; {REMEDY}") from None
             except BaseException:
                 database.close()
                 raise
@@ -134,11 +133,11 @@ class Searcher:
             wanted *= 4
 
     def _thin(self, found: list[tuple[int, float]], per_document: int) -> list[tuple[int, float]]:
-        documents = self._database.document_ids([passage_id for passage_id, _ in found])
+        stored = self._database.passages([passage_id for passage_id, _ in found])
         seen: dict[int, int] = {}
         kept = []
         for passage_id, score in found:
-            document = documents.get(passage_id, -passage_id)
+            document = stored[passage_id].document_id
             seen[document] = seen.get(document, 0) + 1
             if seen[document] <= per_document:
                 kept.append((passage_id, score))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,13 @@ from semsearch.errors import (
     StoreError,
 )
 from semsearch.store.database import DATABASE, Database
+from semsearch.store.files import UNFINISHED, remove
+from semsearch.store.manifest import Segment
+from semsearch.store.seal import SEAL
 
 LOCK = "write.lock"
+# What stands beside a segment of an unfinished build; see `store.parts`.
+PART = ".part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class IndexInfo:
     model: str = ""
     dim: int = 0
     precision: str = ""
+    generation: int = 0
     files: int = 0
     documents: int = 0
     passages: int = 0
@@ -88,24 +95,25 @@ def describe(index: Path) -> IndexInfo:
     """
     database = Database.open_for_reading(index)
     try:
-        meta = database.meta()
-        fingerprint = json.loads(meta["fingerprint"])
-        return IndexInfo(
-            index.name,
-            str(index),
-            fingerprint["model"],
-            fingerprint["dim"],
-            meta.get("precision", "float32"),
-            database.count("files"),
-            database.count("documents"),
-            database.count("passages"),
-            len(database.segments()),
-            sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
-            meta["root"],
-            meta["built"],
-        )
+        head, segments = database.head(), database.segments()
     finally:
         database.close()
+    fingerprint = json.loads(head.fingerprint)
+    return IndexInfo(
+        index.name,
+        str(index),
+        fingerprint["model"],
+        fingerprint["dim"],
+        head.precision,
+        head.generation,
+        head.files,
+        head.documents,
+        head.passages,
+        len(segments),
+        sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
+        head.root,
+        head.built,
+    )
 
 
 def describe_all(indexes: Path) -> list[IndexInfo]:
@@ -128,25 +136,40 @@ def write_lock(index: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # readers do without
 
-    lock = FileLock(index / LOCK, timeout=0)
+    path = index / LOCK
+    lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise IndexLockedError(
-            f"another process is writing the index at {str(index)!r}; wait until it has finished"
-        ) from None
+        holder = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+        raise IndexLockedError(f"{holder} is writing the index at {str(index)!r}; wait until it has finished") from None
     try:
+        # For whoever comes meanwhile; what a killed writer left here says nothing, as the lock itself went with it.
+        with suppress(OSError):
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
+        with suppress(OSError):
+            os.truncate(path, 0)
         lock.release()
 
 
-def sweep(index: Path, database: Database) -> None:
-    """Remove the segment files that no row names: what a crash or an older generation left."""
-    named = {segment.uuid for segment in database.segments()}
-    for path in (index / "segments").glob("*.faiss"):
-        if path.stem not in named:
-            path.unlink(missing_ok=True)
+def sweep(index: Path, segments: Iterable[Segment], *, keep_parts: bool) -> None:
+    """Remove the files that a crash or an older generation left.
+
+    Args:
+        index: The index folder.
+        segments: Those of the generation that is there.
+        keep_parts: Whether what an unfinished build has embedded stays.
+    """
+    named = {segment.uuid for segment in segments}
+    folder = index / "segments"
+    kept = {path.stem for path in folder.glob(f"*{PART}")} if keep_parts else set()
+    for path in folder.iterdir():
+        sound = path.suffix in (".faiss", PART) and path.stem in kept - named
+        if not sound and not (path.suffix == ".faiss" and path.stem in named):
+            remove(path)
+    remove(index / f"{SEAL}{UNFINISHED}")
 
 
 def delete(index: Path) -> None:

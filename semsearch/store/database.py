@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +17,37 @@ from semsearch.errors import (
     IndexNotFoundError,
     StorageError,
 )
-from semsearch.store.files import FileRecord, Segment
-from semsearch.types import Document, Passage
+from semsearch.store.files import REMEDY, FileRecord
+from semsearch.store.manifest import FileRow, Head, Segment, StoredPassage, head_digest, row_check
+from semsearch.store.seal import read_seal
+from semsearch.types import Passage
 
 DATABASE = "index.db"
-FORMAT_VERSION = 1
-_APPLICATION_ID = 0x53454D53  # "SEMS"
-_REMEDIES = {
+FORMAT_VERSION = 2
+APPLICATION_ID = 0x53454D53  # "SEMS"
+# What the disk or the folder is to blame for; any other error of SQLite tells of a damaged database.
+_DISK = {
     sqlite3.SQLITE_FULL: NO_SPACE,
     sqlite3.SQLITE_READONLY: NOT_WRITABLE,
     sqlite3.SQLITE_CANTOPEN: NOT_WRITABLE,
     sqlite3.SQLITE_PERM: NOT_WRITABLE,
+    sqlite3.SQLITE_IOERR: "",
+    sqlite3.SQLITE_BUSY: "",
+    sqlite3.SQLITE_LOCKED: "",
+    sqlite3.SQLITE_PROTOCOL: "",
+    sqlite3.SQLITE_INTERRUPT: "",
 }
-
-# A passage id is never reused (AUTOINCREMENT), so that it never means two things to two readers.
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    sha256 TEXT NOT NULL
-) STRICT;
-CREATE TABLE documents (
-    id INTEGER PRIMARY KEY, file_id INTEGER NOT NULL REFERENCES files, title TEXT NOT NULL, metadata TEXT NOT NULL
-) STRICT;
-CREATE TABLE passages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, document_id INTEGER NOT NULL REFERENCES documents, text TEXT NOT NULL,
-    char_start INTEGER NOT NULL, char_end INTEGER NOT NULL, line_start INTEGER NOT NULL, line_end INTEGER NOT NULL,
-    page INTEGER, heading TEXT NOT NULL
-) STRICT;
-CREATE TABLE segments (
-    uuid TEXT PRIMARY KEY, kind TEXT NOT NULL, count INTEGER NOT NULL, first_passage_id INTEGER NOT NULL,
-    size INTEGER NOT NULL, sha256 TEXT NOT NULL
-) STRICT;
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPassage:
-    """A passage with what is known of its document."""
-
-    document_id: int
-    path: str
-    title: str
-    metadata: dict[str, Any]
-    passage: Passage
+FILE_COLUMNS = "id, path, size, mtime_ns, seen_ns, sha256, given"
+DOCUMENT_COLUMNS = "id, file_id, title, metadata"
+PASSAGE_COLUMNS = "id, document_id, text, char_start, char_end, line_start, line_end, heading, page, content"
+_SOME = 500
 
 
 class Database:
     """A connection to the manifest of one index."""
 
     def __init__(self, index: Path, connection: sqlite3.Connection) -> None:
-        """Wrap a connection; `open_for_reading` and `open_for_writing` make one."""
+        """Wrap a connection; `open_for_reading` makes one."""
         self._index = index
         self._connection = connection
 
@@ -76,19 +55,41 @@ class Database:
     def open_for_reading(cls, index: Path) -> Database:
         """Open a committed index; a writer beside it neither waits nor is waited for.
 
+        What is read through it is one generation, however many are committed meanwhile.
+
         Raises:
             IndexNotFoundError: No index there, or none whose first build was finished.
-            IndexFormatError: Written by a newer semsearch.
-            DamagedIndexError: index.db is no SQLite database.
+            IndexFormatError: Written by a newer or an older semsearch.
+            DamagedIndexError: The database or its seal is not what was written.
         """
+        for attempt in (1, 2, 3):
+            database = cls._snapshot(index)
+            try:
+                generation, seal = database.head().generation, read_seal(index)
+            except BaseException:
+                database.close()
+                raise
+            if seal.allows(generation):
+                return database
+            database.close()
+            # Another generation may have been committed in between; but not each time.
+            if attempt == 3:
+                break
+        raise DamagedIndexError(
+            f"damaged index: {index / DATABASE} is of generation {generation}, its seal of {seal.generation}; "
+            f"a part of what was committed is lost; {REMEDY}"
+        )
+
+    @classmethod
+    def _snapshot(cls, index: Path) -> Database:
         path = index / DATABASE
         if not path.is_file():
             raise IndexNotFoundError(f"no index at {str(index)!r}; make one with: semsearch index FOLDER")
         uri = f"{path.resolve().as_uri()}?mode=ro"
-        with _translated(index):
+        with translated(index):
             try:
                 connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-                version = _version(connection)
+                version = version_of(connection)
             except sqlite3.OperationalError:
                 # A folder that may not be written has no room for the write-ahead log's shared memory. Where the
                 # log itself is empty, the database is whole without it, and can be taken as it stands.
@@ -99,200 +100,148 @@ class Database:
                         f"may not be written{NOT_WRITABLE}"
                     ) from None
                 connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, check_same_thread=False)
-                version = _version(connection)
+                version = version_of(connection)
         if version == (0, 0):
             connection.close()
             raise IndexNotFoundError(
-                f"the index at {str(index)!r} was never finished; make it with: semsearch index FOLDER"
+                f"the index at {str(index)!r} was never finished; go on with: semsearch index FOLDER"
             )
-        _check_version(index, version)
-        with _translated(index):
-            # One read transaction for as long as it is open: what it reads is one generation, come what may.
+        try:
+            check_version(index, version)
+        except BaseException:
+            connection.close()
+            raise
+        with translated(index):
+            # One read transaction for as long as it is open.
             connection.execute("BEGIN")
         return cls(index, connection)
-
-    @classmethod
-    def open_for_writing(cls, index: Path) -> Database:
-        """Open, or make, the manifest for the one writer.
-
-        Raises:
-            IndexFormatError: Written by a newer semsearch.
-            DamagedIndexError: index.db is no SQLite database.
-            StorageError: The disk refused.
-        """
-        with _translated(index):
-            connection = sqlite3.connect(index / DATABASE, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            version = _version(connection)
-        if version != (0, 0):
-            _check_version(index, version)
-        return cls(index, connection)
-
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing was ever committed."""
-        return _version(self._connection) == (0, 0)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """What is written within is committed as one, or, after any error, not at all."""
-        with _translated(self._index):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+    def head(self) -> Head:
+        """What is known of this generation as a whole.
 
-    def clear(self) -> None:
-        """Make the tables if there are none, else empty them; passage ids go on from where they were."""
-        if self.is_new:
-            for statement in _SCHEMA.split(";"):
-                self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            self._connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        for table in ("passages", "documents", "files", "segments", "meta"):
-            self._connection.execute(f"DELETE FROM {table}")
-
-    def next_passage_id(self) -> int:
-        """The first id that no passage ever had."""
-        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'passages'").fetchone()
-        return int(row[0]) + 1 if row else 1
-
-    def add_file(self, path: str, size: int, mtime_ns: int, sha256: str) -> int:
-        """Add a file that was read; returns its id."""
-        row = "INSERT INTO files (path, size, mtime_ns, sha256) VALUES (?, ?, ?, ?)"
-        return _id(self._connection.execute(row, (path, size, mtime_ns, sha256)))
-
-    def add_document(self, file_id: int, document: Document) -> int:
-        """Add a document of a file; returns its id."""
-        row = "INSERT INTO documents (file_id, title, metadata) VALUES (?, ?, ?)"
-        return _id(self._connection.execute(row, (file_id, document.title, json.dumps(document.metadata))))
-
-    def add_passages(self, first_id: int, passages: Iterable[tuple[int, Passage]]) -> None:
-        """Add passages, each with its document's id, under the ids from `first_id` on."""
-        rows = (
-            (
-                first_id + i,
-                document_id,
-                p.text,
-                p.char_start,
-                p.char_end,
-                p.line_start,
-                p.line_end,
-                p.page,
-                p.heading,
-            )
-            for i, (document_id, p) in enumerate(passages)
-        )
-        self._connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-
-    def add_segment(self, segment: Segment) -> None:
-        """Name a segment whose file is on disk."""
-        self._connection.execute(
-            "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)",
-            (segment.uuid, segment.kind, segment.count, segment.first_passage_id, *_record(segment.file)),
-        )
-
-    def set_meta(self, values: dict[str, str]) -> None:
-        """Set what is known of the index as a whole."""
-        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-
-    def meta(self) -> dict[str, str]:
-        """What is known of the index as a whole."""
-        return dict(self._rows("SELECT key, value FROM meta"))
+        Raises:
+            DamagedIndexError: It, or the list of segments, is not what was written.
+        """
+        return self._head_and_segments()[0]
 
     def segments(self) -> list[Segment]:
-        """The segments of this generation, in the order of their passages."""
-        rows = self._rows(
-            "SELECT uuid, kind, count, first_passage_id, size, sha256 FROM segments ORDER BY first_passage_id"
-        )
-        return [Segment(row[0], row[1], row[2], row[3], FileRecord(row[4], row[5])) for row in rows]
+        """The segments of this generation, in the order of their passages; else as `head`."""
+        return self._head_and_segments()[1]
 
-    def count(self, table: str) -> int:
-        """How many files, documents or passages there are."""
-        if table not in ("files", "documents", "passages"):
-            raise ValueError(f"no such table: {table!r}")
-        return int(self._rows(f"SELECT count(*) FROM {table}")[0][0])
+    def _head_and_segments(self) -> tuple[Head, list[Segment]]:
+        heads = self._rows("SELECT content, sha256 FROM head")
+        segments = [
+            Segment(*(*row[:6], FileRecord(*row[6:])))
+            for row in self._rows(
+                "SELECT uuid, kind, count, first_passage_id, ids, dead, size, sha256 FROM segments "
+                "ORDER BY first_passage_id"
+            )
+        ]
+        if len(heads) != 1 or head_digest(heads[0][0], segments) != heads[0][1]:
+            raise self._damaged("what it says of the index as a whole")
+        return Head(**json.loads(heads[0][0])), segments
 
     def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
         """The passages of these ids.
 
         Raises:
-            DamagedIndexError: One of them is not there.
+            DamagedIndexError: One of them is not there or not what was written.
         """
         found: dict[int, StoredPassage] = {}
-        for start in range(0, len(ids), 500):
-            some = ids[start : start + 500]
-            rows = self._rows(
-                "SELECT p.id, p.document_id, f.path, d.title, d.metadata, p.text, p.char_start, p.char_end, "
-                "p.line_start, p.line_end, p.heading, p.page FROM passages p JOIN documents d ON d.id = p.document_id "
+        for rows in self._joined(ids):
+            for row in rows:
+                file, document, passage = row[:8], row[8:13], row[13:]
+                for name, one in (("file", file), ("document", document), ("passage", passage)):
+                    if row_check(one[:-1]) != one[-1]:
+                        raise self._damaged(f"{name} {one[0]}")
+                found[passage[0]] = StoredPassage(
+                    document[0], file[1], document[2], json.loads(document[3]), Passage(*passage[2:9])
+                )
+        if missing := set(ids) - found.keys():
+            raise DamagedIndexError(
+                f"damaged index: {self._index / DATABASE} lacks passage {min(missing)}, which has a vector; {REMEDY}"
+            )
+        return found
+
+    def _joined(self, ids: Sequence[int]) -> Iterator[list[Any]]:
+        columns = ", ".join(
+            f"{table}.{column}"
+            for table, names in (("f", FILE_COLUMNS), ("d", DOCUMENT_COLUMNS), ("p", PASSAGE_COLUMNS))
+            for column in (*names.split(", "), "row_check")
+        )
+        for start in range(0, len(ids), _SOME):
+            some = ids[start : start + _SOME]
+            yield self._rows(
+                f"SELECT {columns} FROM passages p JOIN documents d ON d.id = p.document_id "
                 f"JOIN files f ON f.id = d.file_id WHERE p.id IN ({','.join('?' * len(some))})",
                 some,
             )
-            for passage_id, document_id, path, title, metadata, *span in rows:
-                found[passage_id] = StoredPassage(document_id, path, title, json.loads(metadata), Passage(*span))
-        if missing := set(ids) - found.keys():
-            raise DamagedIndexError(
-                f"damaged index: {self._index / DATABASE} lacks passage {min(missing)}, which has a vector; "
-                "delete the index and make it anew"
-            )
-        return found
 
-    def document_ids(self, passage_ids: Sequence[int]) -> dict[int, int]:
-        """The document of each passage."""
-        found: dict[int, int] = {}
-        for start in range(0, len(passage_ids), 500):
-            some = passage_ids[start : start + 500]
-            marks = ",".join("?" * len(some))
-            found.update(self._rows(f"SELECT id, document_id FROM passages WHERE id IN ({marks})", some))
-        return found
+    def passage_ids(self, file_id: int) -> list[tuple[int, bytes]]:
+        """The ids and contents of a file's passages."""
+        return self._rows(
+            "SELECT p.id, p.content FROM passages p JOIN documents d ON d.id = p.document_id WHERE d.file_id = ?",
+            (file_id,),
+        )
+
+    def files(self) -> Iterator[FileRow]:
+        """Every file.
+
+        Raises:
+            DamagedIndexError: One is not what was written.
+        """
+        for row in self.rows(f"SELECT {FILE_COLUMNS}, row_check FROM files"):
+            if row_check(row[:-1]) != row[-1]:
+                raise self._damaged(f"file {row[0]}")
+            yield FileRow(*(*row[:6], bool(row[6])))
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with _translated(self._index):
+        with translated(self._index):
             return self._connection.execute(statement, values).fetchall()
 
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a query, one after the other."""
+        with translated(self._index):
+            yield from self._connection.execute(statement, values)
 
-def _version(connection: sqlite3.Connection) -> tuple[int, int]:
+    def _damaged(self, what: str) -> DamagedIndexError:
+        return DamagedIndexError(f"damaged index: {self._index / DATABASE}: {what} is not what was written; {REMEDY}")
+
+
+def version_of(connection: sqlite3.Connection) -> tuple[int, int]:
+    """A database's application id and format; (0, 0) where nothing was ever committed."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     return int(application), int(version)
 
 
-def _check_version(index: Path, version: tuple[int, int]) -> None:
-    if version[0] != _APPLICATION_ID:
-        raise DamagedIndexError(f"damaged index: {index / DATABASE} is not a database that semsearch made")
-    if version[1] > FORMAT_VERSION:
+def check_version(index: Path, version: tuple[int, int]) -> None:
+    """Refuse the database of another program or of another format.
+
+    Raises:
+        IndexFormatError, DamagedIndexError: It is one.
+    """
+    if version[0] != APPLICATION_ID:
+        raise DamagedIndexError(f"damaged index: {index / DATABASE} is not a database that semsearch made; {REMEDY}")
+    if version[1] != FORMAT_VERSION:
+        remedy = "upgrade semsearch, or " if version[1] > FORMAT_VERSION else ""
         raise IndexFormatError(
-            f"the index at {str(index)!r} has format {version[1]}, this semsearch reads up to {FORMAT_VERSION}; "
-            "upgrade semsearch, or delete the index and make it anew"
+            f"the index at {str(index)!r} has format {version[1]}, this semsearch reads format {FORMAT_VERSION}; "
+            f"{remedy}{REMEDY}"
         )
 
 
-def _id(cursor: sqlite3.Cursor) -> int:
-    return int(cursor.lastrowid or 0)
-
-
-def _record(file: FileRecord) -> tuple[int, str]:
-    return file.size, file.sha256
-
-
 @contextmanager
-def _translated(index: Path) -> Iterator[None]:
+def translated(index: Path) -> Iterator[None]:
     """SQLite's errors as semsearch's."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")  # the low byte is the primary code
-        raise StorageError(f"cannot use {str(index / DATABASE)!r}: {error}{remedy}") from error
     except sqlite3.DatabaseError as error:
-        raise DamagedIndexError(
-            f"damaged index: {index / DATABASE}: {error}; delete the index and make it anew"
-        ) from error
+        primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the low byte of the whole code
+        if primary in _DISK:
+            raise StorageError(f"cannot use {str(index / DATABASE)!r}: {error}{_DISK[primary]}") from error
+        raise DamagedIndexError(f"damaged index: {index / DATABASE}: {error}; {REMEDY}") from error

@@ -1,4 +1,4 @@
-"""The one way that files of an index come to disk."""
+"""The one way that files of an index come to disk, and leave it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import BinaryIO
 
 from semsearch.errors import DamagedIndexError
 
+# What a file is called until it is whole.
+UNFINISHED = ".new"
+REMEDY = "make the index anew with: semsearch index --rebuild FOLDER"
+
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
@@ -20,33 +24,27 @@ class FileRecord:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A segment's row in the manifest. Its vector i is passage `first_passage_id + i`."""
+class HashingFile:
+    """A file that is being written, and its record."""
 
-    uuid: str
-    kind: str
-    count: int
-    first_passage_id: int
-    file: FileRecord
-
-
-class _HashingFile:
     def __init__(self, file: BinaryIO) -> None:
+        """Write to `file` from now on."""
         self._file = file
         self._hash = hashlib.sha256()
         self._size = 0
 
     def write(self, data: bytes) -> int:
+        """Write all of the data; returns its length."""
         self._hash.update(data)
         self._size += len(data)
         return self._file.write(data)
 
     def record(self) -> FileRecord:
+        """What was written so far."""
         return FileRecord(self._size, self._hash.hexdigest())
 
 
-def write_durably(path: Path, write: Callable[[_HashingFile], None]) -> FileRecord:
+def write_durably(path: Path, write: Callable[[HashingFile], object]) -> FileRecord:
     """Create a file, fill it by `write`, and return once it and its name are on disk.
 
     Raises:
@@ -54,7 +52,7 @@ def write_durably(path: Path, write: Callable[[_HashingFile], None]) -> FileReco
     """
     try:
         with path.open("xb") as file:
-            hashing = _HashingFile(file)
+            hashing = HashingFile(file)
             write(hashing)
             file.flush()
             os.fsync(file.fileno())
@@ -63,6 +61,24 @@ def write_durably(path: Path, write: Callable[[_HashingFile], None]) -> FileReco
         path.unlink(missing_ok=True)
         raise
     return hashing.record()
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Make a file hold `content`: whoever opens it finds the old or the new, whole, whatever happens meanwhile.
+
+    Raises:
+        OSError: The disk refused; the file is as it was.
+    """
+    unfinished = path.with_name(path.name + UNFINISHED)
+    remove(unfinished)
+    write_durably(unfinished, lambda file: file.write(content))
+    os.replace(unfinished, path)
+    sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -74,6 +90,29 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def record_of(path: Path) -> FileRecord:
+    """What a file is now.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileRecord(os.fstat(file.fileno()).st_size, digest)
+
+
+def check_size(path: Path, expected: FileRecord) -> None:
+    """Compare a file's size with what was written.
+
+    Raises:
+        DamagedIndexError: It is another.
+        FileNotFoundError: The file is not there.
+    """
+    size = path.stat().st_size
+    if size != expected.size:
+        raise DamagedIndexError(f"damaged index: {path} has {size} bytes, {expected.size} were written; {REMEDY}")
+
+
 def check_file(path: Path, expected: FileRecord) -> None:
     """Compare a file with what was written.
 
@@ -81,15 +120,9 @@ def check_file(path: Path, expected: FileRecord) -> None:
         DamagedIndexError: Its size or its SHA-256 is another.
         FileNotFoundError: It is not there.
     """
-    size = path.stat().st_size
-    if size != expected.size:
+    check_size(path, expected)
+    found = record_of(path)
+    if found != expected:
         raise DamagedIndexError(
-            f"damaged index: {path} has {size} bytes, {expected.size} were written; delete the index and make it anew"
-        )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != expected.sha256:
-        raise DamagedIndexError(
-            f"damaged index: {path} has SHA-256 {digest[:16]}..., {expected.sha256[:16]}... was written; "
-            "delete the index and make it anew"
+            f"damaged index: {path} has SHA-256 {found.sha256[:16]}..., {expected.sha256[:16]}... was written; {REMEDY}"
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,15 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import DamagedIndexError, ModelError
-from semsearch.store.files import Segment, check_file, write_durably
+from semsearch.store.files import REMEDY, check_file, check_size, write_durably
+from semsearch.store.manifest import Segment
 
-# Rows of a segment: they are gathered in memory, so this bounds it (150 MB at 384 dimensions).
-SEGMENT_ROWS = 100_000
+# Rows that are read or written at a time.
+BLOCK_ROWS = 8192
+# What opening an index may hash: more than that takes longer than a query. `verify` hashes all of it.
+_HASHED_BYTES = 64 * 2**20
 # What a FAISS file of each kind starts with.
 _MAGIC = {"flat": b"IxFI"}
+# Of so few rows each is read by itself, rather than all of a segment looked through.
+_FEW_ROWS = 2000
+
+Vectors = NDArray[np.float32]
+Blocks = Callable[[], Iterator[Vectors]]
 
 
-def normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalize(vectors: Vectors) -> Vectors:
     """Vectors (n, dim) over their L2 norms, so that an inner product is a cosine.
 
     Raises:
@@ -29,7 +39,7 @@ def normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # (n, 1)
     if not norms.all():
         raise ModelError("the model gave a zero vector, which has no direction; its weights are broken")
-    return cast("NDArray[np.float32]", vectors / norms)
+    return cast("Vectors", vectors / norms)
 
 
 def segment_path(index: Path, segment_uuid: str) -> Path:
@@ -37,78 +47,218 @@ def segment_path(index: Path, segment_uuid: str) -> Path:
     return index / "segments" / f"{segment_uuid}.faiss"
 
 
-def write_segment(index: Path, vectors: NDArray[np.float32], first_passage_id: int) -> Segment:
-    """Write normalized vectors (n, dim) as a segment; it counts once the manifest names it.
+def write_segment(index: Path, blocks: Blocks, ids: NDArray[np.int64], dim: int) -> Segment:
+    """Write normalized vectors as a segment; it counts once the manifest names it.
+
+    Args:
+        index: The index folder.
+        blocks: Gives the vectors, (some, dim) at a time.
+        ids: Of their passages, (n,), ascending.
+        dim: Numbers in a vector.
 
     Raises:
         OSError: The disk refused.
     """
-    flat = faiss.IndexFlatIP(vectors.shape[1])
-    flat.add(vectors)
+    flat = faiss.IndexFlatIP(dim)
+    for block in blocks():
+        flat.add(block)
     name = uuid.uuid4().hex
+    record = write_durably(segment_path(index, name), lambda file: _write_faiss(flat, file))
+    first = int(ids[0])
+    offsets = (ids - first).astype("<u4")
+    consecutive = int(offsets[-1]) == len(ids) - 1
+    return Segment(name, "flat", len(ids), first, None if consecutive else offsets.tobytes(), None, record)
+
+
+def _write_faiss(built: Any, file: Any) -> None:
     failure: list[OSError] = []
 
-    def write(file: Any) -> None:
-        def write_block(block: bytes) -> int:
-            # An exception does not pass through FAISS, so it is kept; 0 bytes written tells FAISS to stop.
-            try:
-                return int(file.write(block))
-            except OSError as error:
-                failure.append(error)
-                return 0
-
-        callback: Any = faiss.PyCallbackIOWriter(write_block)  # type: ignore[attr-defined]
+    def write_block(block: bytes) -> int:
+        # An exception does not pass through FAISS, so it is kept; 0 bytes written tells FAISS to stop.
         try:
-            faiss.write_index(flat, callback)
-        except RuntimeError:
-            if failure:
-                raise failure[0] from None
-            raise
+            return int(file.write(block))
+        except OSError as error:
+            failure.append(error)
+            return 0
 
-    record = write_durably(segment_path(index, name), write)
-    return Segment(name, "flat", len(vectors), first_passage_id, record)
+    callback: Any = faiss.PyCallbackIOWriter(write_block)  # type: ignore[attr-defined]
+    try:
+        faiss.write_index(built, callback)
+    except RuntimeError:
+        if failure:
+            raise failure[0] from None
+        raise
+
+
+class SegmentReader:
+    """A segment, opened memory-mapped."""
+
+    def __init__(self, index: Path, segment: Segment, dim: int, *, whole: bool) -> None:
+        """Check and open a segment.
+
+        Args:
+            index: The index folder.
+            segment: Its row in the manifest.
+            dim: Numbers in a vector.
+            whole: Whether all of the file is hashed, or its length compared alone.
+
+        Raises:
+            DamagedIndexError: It is not what was written.
+            FileNotFoundError: It is not there.
+        """
+        self.segment = segment
+        self._path = segment_path(index, segment.uuid)
+        # FAISS trusts the file that it reads: nothing reaches it that was not written by `write_segment`.
+        (check_file if whole else check_size)(self._path, segment.file)
+        with self._path.open("rb") as file:
+            if file.read(4) != _MAGIC.get(segment.kind):
+                raise self._damaged(f"it is no FAISS index of kind {segment.kind!r}")
+        try:
+            self._index = faiss.read_index(str(self._path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError:
+            raise self._damaged("FAISS cannot read it") from None
+        found = (self._index.metric_type, self._index.d, self._index.ntotal)
+        if found != (faiss.METRIC_INNER_PRODUCT, dim, segment.count):
+            raise self._damaged(
+                f"it holds {found[2]} vectors of {found[1]} numbers, {segment.count} of {dim} are expected"
+            )
+
+    def _damaged(self, why: str) -> DamagedIndexError:
+        return DamagedIndexError(f"damaged index: {self._path}: {why}; {REMEDY}")
+
+    @cached_property
+    def live(self) -> NDArray[np.bool_] | None:
+        """Which vectors' passages are there, (n,); None for all of them."""
+        dead = self.segment.dead
+        if dead is None:
+            return None
+        bits = np.unpackbits(np.frombuffer(dead, np.uint8), count=self.segment.count, bitorder="little")
+        return cast("NDArray[np.bool_]", bits == 0)
+
+    @property
+    def live_ids(self) -> NDArray[np.int64]:
+        """The ids of the passages that are there, ascending."""
+        ids = all_ids(self.segment)
+        return ids if self.live is None else ids[self.live]
+
+    def passage_id(self, row: int) -> int:
+        """The id of a vector's passage."""
+        if self.segment.ids is None:
+            return self.segment.first_passage_id + row
+        return self.segment.first_passage_id + int.from_bytes(self.segment.ids[4 * row : 4 * row + 4], "little")
+
+    def vectors(self, rows: NDArray[np.int64]) -> Vectors:
+        """The vectors (n, dim) of these rows."""
+        vectors: Vectors = self._index.reconstruct_batch(rows)
+        return vectors
+
+    def live_blocks(self) -> Iterator[Vectors]:
+        """The vectors whose passages are there, in order, (some, dim) at a time."""
+        rows = np.arange(self.segment.count) if self.live is None else np.flatnonzero(self.live)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            yield self.vectors(rows[start : start + BLOCK_ROWS])
+
+    def search(
+        self, query: Vectors, k: int, allowed: NDArray[np.int64] | None = None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        """The k vectors nearest to a query (dim,) whose passages are there, and among `allowed` where given.
+
+        Returns:
+            Inner products, the largest first, and rows; (k or as many as there are,) each.
+        """
+        wanted = self.live
+        if allowed is not None:
+            wanted = np.zeros(self.segment.count, bool)
+            wanted[rows_of(self.segment, allowed)] = True
+            if self.live is not None:
+                wanted &= self.live
+            if wanted.sum() <= _FEW_ROWS:
+                return self._search_few(query, k, np.flatnonzero(wanted))
+        parameters = None
+        if wanted is not None:
+            bits = np.packbits(wanted, bitorder="little")
+            selector: Any = faiss.IDSelectorBitmap
+            parameters = cast("Any", faiss.SearchParameters)(sel=selector(bits))
+        scores, rows = self._index.search(query[None, :], min(k, self.segment.live), params=parameters)  # (1, k) each
+        found = rows[0] >= 0
+        return scores[0][found], rows[0][found]
+
+    def _search_few(self, query: Vectors, k: int, rows: NDArray[np.int64]) -> tuple[Vectors, NDArray[np.int64]]:
+        scores = self.vectors(rows) @ query if len(rows) else np.empty(0, np.float32)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return scores[best], rows[best]
 
 
 class VectorReader:
-    """The segments of an index, opened memory-mapped for searching."""
+    """The segments of a generation, for searching."""
 
     def __init__(self, index: Path, segments: Sequence[Segment], dim: int) -> None:
-        """Check and open the segments.
-
-        Raises:
-            DamagedIndexError: A segment is not what was written.
-            FileNotFoundError: A segment is not there.
-        """
-        self._segments = [(segment, _open(index, segment, dim)) for segment in segments]
+        """Check and open the segments; else as `SegmentReader`."""
+        self._dim = dim
+        left = _HASHED_BYTES
+        self._readers: list[SegmentReader] = []
+        for segment in segments:
+            left -= segment.file.size
+            self._readers.append(SegmentReader(index, segment, dim, whole=left >= 0))
 
     def __len__(self) -> int:
-        return sum(segment.count for segment, _ in self._segments)
+        return sum(reader.segment.live for reader in self._readers)
 
-    def search(self, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-        """The k passages nearest to a normalized query (dim,): their ids and cosines, the best first."""
+    def vectors(self, ids: Sequence[int]) -> Vectors:
+        """The vectors (n, dim) of passages that are there."""
+        found = np.empty((len(ids), self._dim), np.float32)
+        wanted = np.array(ids, np.int64)
+        order = np.argsort(wanted)
+        for reader in self._readers:
+            segment = reader.segment
+            own = order[slice(*np.searchsorted(wanted[order], [segment.first_passage_id, segment.last_passage_id + 1]))]
+            if len(own):
+                found[own] = reader.vectors(rows_of(segment, wanted[own]))
+        return found
+
+    def search(self, query: Vectors, k: int, allowed: NDArray[np.int64] | None = None) -> list[tuple[int, float]]:
+        """The k passages nearest to a normalized query (dim,): their ids and cosines, the best first.
+
+        Args:
+            query: What is looked for.
+            k: How many at most.
+            allowed: Ids, ascending, that are looked through alone.
+        """
         found: list[tuple[int, float]] = []
-        for segment, index in self._segments:
-            scores, rows = index.search(query[None, :], min(k, segment.count))  # (1, k) each
-            found.extend(
-                (segment.first_passage_id + int(row), float(score))
-                for score, row in zip(scores[0], rows[0], strict=True)
-                if row >= 0
-            )
+        for reader in self._readers:
+            if reader.segment.live:
+                scores, rows = reader.search(query, k, allowed)
+                found += [(reader.passage_id(int(row)), float(s)) for s, row in zip(scores, rows, strict=True)]
         # Of equal scores the earlier passage comes first, so that an answer is the same every time.
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-def _open(index: Path, segment: Segment, dim: int) -> Any:
-    path = segment_path(index, segment.uuid)
-    # FAISS trusts the file that it reads: nothing reaches it that was not written by `write_segment`.
-    check_file(path, segment.file)
-    with path.open("rb") as file:
-        if file.read(4) != _MAGIC.get(segment.kind):
-            raise DamagedIndexError(f"damaged index: {path} is no FAISS index of kind {segment.kind!r}")
-    opened = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    if (opened.metric_type, opened.d, opened.ntotal) != (faiss.METRIC_INNER_PRODUCT, dim, segment.count):
-        raise DamagedIndexError(
-            f"damaged index: {path} holds {opened.ntotal} vectors of {opened.d} numbers; "
-            f"{segment.count} of {dim} are expected"
-        )
-    return opened
+def all_ids(segment: Segment) -> NDArray[np.int64]:
+    """The ids of a segment's passages, (n,), those that are gone too."""
+    if segment.ids is None:
+        return np.arange(segment.first_passage_id, segment.first_passage_id + segment.count)
+    return segment.first_passage_id + np.frombuffer(segment.ids, "<u4").astype(np.int64)
+
+
+def rows_of(segment: Segment, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of those of these ids, ascending, that the segment has."""
+    start, end = np.searchsorted(ids, [segment.first_passage_id, segment.last_passage_id + 1])
+    some = ids[start:end]
+    if segment.ids is None:
+        return some - segment.first_passage_id
+    own = all_ids(segment)
+    rows = np.searchsorted(own, some)
+    present: NDArray[np.int64] = rows[own[rows] == some]
+    return present
+
+
+def without(segment: Segment, removed: NDArray[np.int64]) -> Segment:
+    """The segment when the passages of these ids, ascending, are gone."""
+    rows = rows_of(segment, removed)
+    if not len(rows):
+        return segment
+    dead = np.zeros(segment.count, np.uint8)
+    if segment.dead:
+        dead |= np.unpackbits(np.frombuffer(segment.dead, np.uint8), count=segment.count, bitorder="little")
+    dead[rows] = 1
+    return dataclasses.replace(segment, dead=np.packbits(dead, bitorder="little").tobytes())

@@ -1,0 +1,80 @@
+"""Checking vectors by what they were made of."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from semsearch.corpus.walk import SourceFile
+from semsearch.encoder.encoder import Encoder
+from semsearch.encoder.models import Fingerprint
+from semsearch.errors import ModelMismatchError
+from semsearch.indexer.sources import Chunk, Embedded, Read, read_files
+from semsearch.store.database import Database
+from semsearch.store.manifest import FileRow
+from semsearch.store.segments import VectorReader, normalize
+
+# Cosine to a vector made anew: what int8 and another processor's rounding leave, and no more.
+_LEAST_COSINE = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class DeepCheck:
+    """How many passages were embedded anew, the least cosine to what is stored, and the files of those too far off."""
+
+    passages: int
+    least_cosine: float
+    differing: tuple[str, ...]
+
+
+def verify_deep(index: Path, *, model: str | None = None, passages: int = 500) -> DeepCheck:
+    """Embed some passages anew, of files that are as they were indexed, and compare the vectors.
+
+    Args:
+        index: The index folder, sound as far as `store.verify` tells.
+        model: Where the index's model is now, if not where it was.
+        passages: About how many, of files that are drawn at random.
+
+    Raises:
+        ModelError: The model cannot be had, or is another.
+        StoreError: The index cannot be read.
+    """
+    database = Database.open_for_reading(index)
+    try:
+        head = database.head()
+        made_with = Fingerprint.from_json(head.fingerprint)
+        encoder = Encoder(model or made_with.model, precision=head.precision)
+        if differences := made_with.differences(encoder.fingerprint):
+            raise ModelMismatchError(f"{encoder.fingerprint.model!r} differs in {', '.join(differences)}")
+        vectors = VectorReader(index, database.segments(), made_with.dim)
+        files = [row for row in database.files() if not row.given]
+        random.shuffle(files)
+        checked, least, differing = 0, 1.0, []
+        for row in files:
+            if checked >= passages:
+                break
+            stored = database.passage_ids(row.id)
+            again = {one.content: one for one in _read_again(Path(head.root), row, Chunk(encoder))}
+            pairs = [(number, again[content]) for number, content in stored if content in again]
+            if pairs:
+                fresh = normalize(encoder.encode_document([one.text for _, one in pairs]))
+                cosines = (vectors.vectors([number for number, _ in pairs]) * fresh).sum(1)
+                checked, least = checked + len(pairs), min(least, float(cosines.min()))
+                if not (cosines >= _LEAST_COSINE).all():
+                    differing.append(row.path)
+        return DeepCheck(checked, least, tuple(differing))
+    finally:
+        database.close()
+
+
+def _read_again(root: Path, row: FileRow, chunk: Chunk) -> list[Embedded]:
+    """The passages of a file, if it is what was indexed."""
+    path = root / row.path
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    items = read_files([SourceFile(path, row.path, status.st_size, status.st_mtime_ns)], chunk)
+    read = [item for item in items if isinstance(item, Read) and item.file.sha256 == row.sha256]
+    return [passage for item in read for passage in item.passages]

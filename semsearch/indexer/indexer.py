@@ -1,0 +1,359 @@
+"""The indexer: files and documents to an index, in one commit at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from semsearch.corpus.walk import Skipped, Walk, walk
+from semsearch.encoder.encoder import Encoder
+from semsearch.encoder.models import DEFAULT_MODEL, Fingerprint
+from semsearch.errors import (
+    IndexConflictError,
+    IndexNotFoundError,
+    InvalidInputError,
+    ModelMismatchError,
+    NothingToIndexError,
+)
+from semsearch.indexer.sources import Changes, Chunk, Item, Read, compare, read_documents, read_files
+from semsearch.indexer.update import Update
+from semsearch.store.catalog import sweep
+from semsearch.store.compaction import compact
+from semsearch.store.database import DATABASE
+from semsearch.store.manifest import Head, Segment
+from semsearch.store.segments import without
+from semsearch.store.writer import Writer, open_writer
+from semsearch.types import Document
+
+Source = str | os.PathLike[str] | Document
+# From the nearest to float32 to the farthest.
+_PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an update is with what it has to read; the sizes are in bytes."""
+
+    files: int
+    files_total: int
+    bytes: int
+    bytes_total: int
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What an update did, and what the index holds now.
+
+    Attributes:
+        files_found: Of the source, `files_indexed + files_skipped`; a document that was given counts as a file.
+        files_added: Of those that are indexed, how many are new; the others were changed or are as they were.
+        files_removed: How many the index had and has no more.
+        passages: How many the index holds; `passages_embedded` of them were embedded now.
+        skipped: What was left out, and why; folders too, whose paths end in `/`.
+    """
+
+    index: str
+    path: str
+    model: str
+    precision: str
+    generation: int
+    files_found: int
+    files_indexed: int
+    files_skipped: int
+    files_added: int
+    files_changed: int
+    files_unchanged: int
+    files_removed: int
+    documents: int
+    passages: int
+    passages_embedded: int
+    took_ms: int
+    skipped: tuple[Skipped, ...]
+
+
+class Indexer:
+    """The one writer of an index."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str | Encoder | None = None,
+        precision: str | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Set up; nothing is read or written yet.
+
+        Args:
+            path: The index folder, made if it is not there.
+            model: A model's folder or Hugging Face name, or an Encoder; None for the index's own, or the default.
+            precision: As of Encoder; None for the index's own, or "auto". An Encoder that is given has its own.
+            device: As of Encoder.
+        """
+        self._path = Path(path)
+        self._model = model
+        self._precision = precision
+        self._device = device
+
+    def update(
+        self,
+        source: Source | Iterable[Source],
+        *,
+        rebuild: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IndexSummary:
+        """Bring an index up to date, in one commit or not at all.
+
+        Of folders and files the index holds afterwards what they hold now: what is new is added, what changed is
+        changed, what is gone is removed. Documents that are given are added, or take the place of the one with the
+        same path; what else the index holds stays.
+
+        What was embedded once is not embedded again: neither passages that only moved, nor what a stopped update had
+        embedded already.
+
+        Args:
+            source: A folder or a file, or several; or Documents, as many as there are.
+            rebuild: Whether all is read and embedded anew, with whatever model; the old index answers until it is done.
+            progress: Called now and then while it goes on.
+
+        Raises:
+            InvalidInputError: A source is neither a path nor a Document, or both are mixed.
+            SourceNotFoundError: A source is not there.
+            NothingToIndexError: No document could be read.
+            ModelError: The model cannot be had or used, or is not the one the index was made with.
+            IndexConflictError: The index was made of another source.
+            IndexLockedError: Another process is writing it.
+            StoreError: It is damaged, of another format, or the disk refused.
+        """
+        started = time.monotonic()
+        sources = _sources(source)
+        first = next(sources, None)
+        if first is None:
+            raise NothingToIndexError("nothing to index: no source was given")
+        sources = chain([first], sources)
+        found = None if isinstance(first, Document) else walk([Path(one) for one in _paths(sources)])
+        if found and not found.files:
+            raise NothingToIndexError(_nothing(found.root, found.skipped))
+        with open_writer(self._path, afresh=rebuild) as writer:
+            old = writer.head
+            root = str(found.root) if found else old.root if old else ""
+            if old and old.root not in ("", root) and not rebuild:
+                raise IndexConflictError(
+                    f"the index {self._path.name!r} was made of {old.root!r}, not of {root!r}; choose another name "
+                    "with --name, or put this in its place with --rebuild"
+                )
+            encoder = self._encoder(None if rebuild else old)
+            chunk = Chunk(encoder)
+            known = {row.path: row for row in writer.database.files()} if old else {}
+            if rebuild:
+                changes, known = Changes(gone=[row.id for row in known.values()]), {}
+            else:
+                changes = Changes()
+            if found:
+                compare(found.files, known, changes)
+                items = read_files(changes.fresh, chunk)
+            else:
+                items = read_documents(_documents(sources), known, chunk)
+            update = Update(self._path, writer.database, encoder, known, _reporter(progress, changes))
+            leading = _through_first_document(items)
+            if isinstance(leading[-1] if leading else None, Read) or changes.gone or changes.touched:
+                with writer.transaction():
+                    writer.database.release(changes.gone, reusable=not rebuild)
+                    for row in changes.touched:
+                        writer.database.put_file(row)
+                    update.run(chain(leading, items))
+                    head = self._new_head(writer, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
+                    self._finish(writer, head, update.segments)
+                    if not writer.database.count("passages"):
+                        raise NothingToIndexError(_nothing(root, update.skipped))
+                sweep(self._path, writer.database.segments(), keep_parts=False)
+            else:
+                update.count(leading)
+            if writer.head is None:
+                raise NothingToIndexError(_nothing(root, [*(found.skipped if found else []), *update.skipped]))
+            return self._summary(writer.head, encoder, found, changes, update, started)
+
+    def remove(self, paths: str | Iterable[str]) -> int:
+        """Remove files and documents by their paths in the index; of a path that ends in `/`, all below it.
+
+        What a folder still holds comes back with the next update from it.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            InvalidInputError: Nothing in the index has such a path; nothing is removed then.
+            StoreError: As of `update`.
+        """
+        wanted = [paths] if isinstance(paths, str) else list(paths)
+        self._check_there()
+        with open_writer(self._path) as writer:
+            files = list(writer.database.files())
+            gone: set[int] = set()
+            for path in wanted:
+                folder = path if path.endswith("/") else None
+                matching = {row.id for row in files if row.path == path or (folder and row.path.startswith(folder))}
+                if not matching:
+                    raise InvalidInputError(
+                        f"the index {self._path.name!r} has no document {path!r}; nothing was removed"
+                    )
+                gone |= matching
+            if gone and writer.head:
+                with writer.transaction():
+                    writer.database.release(sorted(gone), reusable=False)
+                    self._finish(writer, writer.head, [])
+                sweep(self._path, writer.database.segments(), keep_parts=True)
+            return len(gone)
+
+    def compact(self) -> None:
+        """Write the index as small as it goes: as few segments as can be, and nothing of what is gone.
+
+        Raises:
+            StoreError: As of `update`.
+        """
+        self._check_there()
+        with open_writer(self._path) as writer:
+            if writer.head:
+                with writer.transaction():
+                    self._finish(writer, writer.head, [], fully=True)
+                sweep(self._path, writer.database.segments(), keep_parts=True)
+
+    def _check_there(self) -> None:
+        if not (self._path / DATABASE).exists():
+            raise IndexNotFoundError(f"no index at {str(self._path)!r}; make one with: semsearch index FOLDER")
+
+    def _encoder(self, head: Head | None) -> Encoder:
+        """The encoder that was asked for, which must be the index's own if there is one."""
+        made_with = Fingerprint.from_json(head.fingerprint) if head else None
+        if isinstance(self._model, Encoder):
+            encoder = self._model
+        else:
+            name = self._model or (made_with.model if made_with else DEFAULT_MODEL)
+            precision = self._precision or (head.asked_precision if head else "auto")
+            encoder = Encoder(name, precision=precision, device=self._device)
+        differences = made_with.differences(encoder.fingerprint) if made_with else []
+        if made_with and differences:
+            raise ModelMismatchError(
+                f"the index {self._path.name!r} was made with {made_with.model!r}, this is "
+                f"{encoder.fingerprint.model!r} with another {', '.join(differences)}; leave --model out, or make the "
+                "index anew with --rebuild"
+            )
+        return encoder
+
+    def _new_head(self, writer: Writer, encoder: Encoder, root: str, *, embedded: bool, rebuild: bool) -> Head:
+        old = None if rebuild else writer.head
+        precisions = {old.precision} if old else set()
+        if embedded or not precisions:
+            precisions.add(encoder.precision)
+        return Head(
+            generation=0,
+            fingerprint=old.fingerprint if old and self._model is None else encoder.fingerprint.to_json(),
+            asked_precision=encoder.asked_precision,
+            precision=max(precisions, key=_PRECISIONS.index),
+            root=root,
+            built="",
+            files=0,
+            documents=0,
+            passages=0,
+        )
+
+    def _finish(self, writer: Writer, head: Head, new: list[Segment], *, fully: bool = False) -> None:
+        """Remove what nobody took up, merge what is due, and name the generation that is about to be committed."""
+        database = writer.database
+        removed = np.array(database.remove_released(), np.int64)
+        old = database.segments() if writer.head else []
+        segments = [*(without(segment, removed) for segment in old), *new]
+        dim = Fingerprint.from_json(head.fingerprint).dim
+        segments = compact(self._path, segments, dim, fully=fully)
+        head = replace(
+            head,
+            generation=writer.generation + 1,
+            built=datetime.now(UTC).isoformat(timespec="seconds"),
+            files=database.count("files"),
+            documents=database.count("documents"),
+            passages=database.count("passages"),
+        )
+        database.set_head(head, segments)
+
+    def _summary(
+        self, head: Head, encoder: Encoder, found: Walk | None, changes: Changes, update: Update, started: float
+    ) -> IndexSummary:
+        skipped = [*(found.skipped if found else []), *update.skipped]
+        files_skipped = sum(not one.path.endswith("/") for one in skipped)
+        unchanged = changes.unchanged + update.unchanged
+        indexed = unchanged + update.added + update.changed
+        return IndexSummary(
+            index=self._path.name,
+            path=str(self._path),
+            model=encoder.fingerprint.model,
+            precision=head.precision,
+            generation=head.generation,
+            files_found=indexed + files_skipped,
+            files_indexed=indexed,
+            files_skipped=files_skipped,
+            files_added=update.added,
+            files_changed=update.changed,
+            files_unchanged=unchanged,
+            files_removed=len(changes.gone) - (update.changed if found else 0),
+            documents=head.documents,
+            passages=head.passages,
+            passages_embedded=update.embedded,
+            took_ms=round((time.monotonic() - started) * 1000),
+            skipped=tuple(sorted(skipped, key=lambda one: one.path)),
+        )
+
+
+def _sources(source: object) -> Iterator[object]:
+    if isinstance(source, str | os.PathLike | Document):
+        return iter([source])
+    if isinstance(source, Iterable):
+        return iter(source)
+    raise InvalidInputError(f"a source must be a path or a Document, got {type(source).__name__}: {source!r:.80}")
+
+
+def _paths(sources: Iterable[object]) -> Iterator[str | os.PathLike[str]]:
+    for one in sources:
+        if not isinstance(one, str | os.PathLike):
+            raise InvalidInputError(f"after a path a source must be another, got {type(one).__name__}: {one!r:.80}")
+        yield one
+
+
+def _documents(sources: Iterable[object]) -> Iterator[Document]:
+    for one in sources:
+        if not isinstance(one, Document):
+            raise InvalidInputError(f"after a Document a source must be another, got {type(one).__name__}: {one!r:.80}")
+        yield one
+
+
+def _through_first_document(items: Iterator[Item]) -> list[Item]:
+    """What comes before the first document that was read, and it: without one there is nothing to write."""
+    leading: list[Item] = []
+    for item in items:
+        leading.append(item)
+        if isinstance(item, Read):
+            break
+    return leading
+
+
+def _reporter(progress: Callable[[Progress], None] | None, changes: Changes) -> Callable[[int, int, int], None]:
+    total = sum(file.size for file in changes.fresh)
+
+    def report(files: int, done: int, passages: int) -> None:
+        if progress:
+            progress(Progress(files, len(changes.fresh) or files, done, total or done, passages))
+
+    return report
+
+
+def _nothing(root: object, skipped: Iterable[Skipped]) -> str:
+    reasons = [f"{one.path}: {one.reason}" for one in skipped]
+    some = f"; skipped {'; '.join(reasons[:3])}{f' and {len(reasons) - 3} more' if len(reasons) > 3 else ''}"
+    return f"nothing to index in {str(root)!r}{some if reasons else ': no file there'}"

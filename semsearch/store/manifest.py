@@ -1,0 +1,115 @@
+"""What the manifest says: its rows, and the sums by which a damaged one is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from semsearch.store.files import FileRecord
+from semsearch.types import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment: a file of vectors, and which passages they are of.
+
+    Attributes:
+        uuid: Its file's name.
+        kind: "flat", or how FAISS calls its index.
+        count: Vectors in the file.
+        first_passage_id: Of vector 0; ids ascend with the vectors.
+        ids: None where vector i is passage `first_passage_id + i`; else what is added to `first_passage_id` for each
+            vector, uint32 (count,), little-endian.
+        dead: None, or a bit for each vector, the lowest of a byte first: 1 where its passage is gone.
+        file: What the file must be.
+    """
+
+    uuid: str
+    kind: str
+    count: int
+    first_passage_id: int
+    ids: bytes | None
+    dead: bytes | None
+    file: FileRecord
+
+    @property
+    def last_passage_id(self) -> int:
+        """The id of the last vector's passage."""
+        return self.first_passage_id + (int.from_bytes(self.ids[-4:], "little") if self.ids else self.count - 1)
+
+    @property
+    def live(self) -> int:
+        """Vectors whose passages are there."""
+        return self.count - (int.from_bytes(self.dead, "little").bit_count() if self.dead else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a generation as a whole; of each commit there is one."""
+
+    generation: int
+    fingerprint: str
+    asked_precision: str
+    precision: str
+    root: str
+    built: str
+    files: int
+    documents: int
+    passages: int
+
+    def to_json(self) -> str:
+        """As JSON, for storing."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file that was read, or a document that was given without one.
+
+    Attributes:
+        seen_ns: When it was read, in nanoseconds since the epoch.
+        sha256: Of its content.
+        given: Whether it is a document that was given: no file stands behind it.
+    """
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    seen_ns: int
+    sha256: str
+    given: bool
+
+    def values(self) -> tuple[int | str, ...]:
+        """Its columns, but for the check."""
+        return self.id, self.path, self.size, self.mtime_ns, self.seen_ns, self.sha256, int(self.given)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPassage:
+    """A passage with what is known of its document."""
+
+    document_id: int
+    path: str
+    title: str
+    metadata: dict[str, Any]
+    passage: Passage
+
+
+def row_check(values: Sequence[Any]) -> int:
+    """64 bits that stand beside a row's values and tell when one of them is damaged: BLAKE2b of their repr()."""
+    # In ASCII, as what other characters are escaped in a repr() differs between versions of Unicode.
+    digest = hashlib.blake2b(f"{tuple(values)!a}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def head_digest(head: str, segments: Sequence[Segment]) -> str:
+    """SHA-256 of a head as JSON and of all of its segments' rows: none can be changed or lost unnoticed."""
+    digest = hashlib.sha256(head.encode())
+    for one in segments:
+        blobs = [None if blob is None else hashlib.sha256(blob).hexdigest() for blob in (one.ids, one.dead)]
+        digest.update(f"{(one.uuid, one.kind, one.count, one.first_passage_id, blobs, one.file)!a}".encode())
+    return digest.hexdigest()

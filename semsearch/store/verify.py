@@ -1,0 +1,133 @@
+"""Everything that can be checked of an index without its model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semsearch.errors import DamagedIndexError
+from semsearch.store.catalog import LOCK
+from semsearch.store.database import DATABASE, DOCUMENT_COLUMNS, FILE_COLUMNS, PASSAGE_COLUMNS, Database
+from semsearch.store.files import FileRecord
+from semsearch.store.manifest import Head, Segment, row_check
+from semsearch.store.seal import read_seal, sealed_files
+from semsearch.store.segments import BLOCK_ROWS, SegmentReader, all_ids
+
+# The length of a vector of 16-bit numbers differs from 1 by less.
+_NORM_TOLERANCE = 1e-3
+_TABLES = {"files": FILE_COLUMNS, "documents": DOCUMENT_COLUMNS, "passages": PASSAGE_COLUMNS}
+_ORPHANS = {
+    "documents": "SELECT id FROM documents WHERE file_id NOT IN (SELECT id FROM files)",
+    "passages": "SELECT id FROM passages WHERE document_id NOT IN (SELECT id FROM documents)",
+}
+
+
+def verify(index: Path) -> Iterator[str]:
+    """Check files against their hashes, the database against itself, and passages and vectors against each other.
+
+    Args:
+        index: The index folder.
+
+    Yields:
+        What is wrong, a line each; nothing for a sound index.
+
+    Raises:
+        IndexNotFoundError, IndexFormatError: There is no index that could be checked.
+        DamagedIndexError: So much is wrong that nothing more can be told.
+        StorageError: It cannot be read.
+    """
+    database = Database.open_for_reading(index)
+    try:
+        yield from _seal_problems(index, database.head())
+        yield from _database_problems(database)
+        yield from _segment_problems(index, database)
+    finally:
+        database.close()
+    if not (index / LOCK).exists():
+        yield f"{index / LOCK} is missing; the next update makes it again"
+
+
+def _seal_problems(index: Path, head: Head) -> Iterator[str]:
+    while True:
+        seal = read_seal(index)
+        # While a writer is at work, or where one was stopped, the files may be between two generations.
+        sealed = seal.files if seal.generation == head.generation else None
+        found = _found(index) if sealed else {}
+        if read_seal(index) == seal:  # else a writer came in between
+            break
+    for name in sorted((sealed or {}).keys() | found.keys()):
+        if sealed and sealed.get(name) != found.get(name):
+            yield f"{index / name} is not what was written"
+
+
+def _found(index: Path) -> dict[str, FileRecord]:
+    try:
+        return sealed_files(index, DATABASE)
+    except FileNotFoundError:
+        return {}
+
+
+def _database_problems(database: Database) -> Iterator[str]:
+    for (line,) in database.rows("PRAGMA integrity_check"):
+        if line != "ok":
+            yield f"{DATABASE}: {line}"
+    head = database.head()
+    for table, columns in _TABLES.items():
+        count = 0
+        for row in database.rows(f"SELECT {columns}, row_check FROM {table} ORDER BY id"):
+            count += 1
+            if row_check(row[:-1]) != row[-1]:
+                yield f"{DATABASE}: {table}: row {row[0]} is not what was written"
+        expected = getattr(head, table)
+        if count != expected:
+            yield f"{DATABASE}: there are {count} {table}, {expected} were written"
+    for table, statement in _ORPHANS.items():
+        for (number,) in database.rows(statement):
+            yield f"{DATABASE}: {table}: row {number} belongs to nothing"
+
+
+def _segment_problems(index: Path, database: Database) -> Iterator[str]:
+    segments, dim = database.segments(), int(json.loads(database.head().fingerprint)["dim"])
+    live: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    for segment in segments:
+        if problem := _id_problem(segment):
+            yield f"segment {segment.uuid}: {problem}"
+            continue
+        try:
+            reader = SegmentReader(index, segment, dim, whole=True)
+        except DamagedIndexError as error:
+            yield str(error)
+            continue
+        except FileNotFoundError as error:
+            yield f"{error.filename} is missing"
+            continue
+        live.append(reader.live_ids)
+        for start in range(0, segment.count, BLOCK_ROWS):
+            rows = np.arange(start, min(start + BLOCK_ROWS, segment.count))
+            norms = np.linalg.norm(reader.vectors(rows), axis=1)
+            for row in rows[~(np.abs(norms - 1) < _NORM_TOLERANCE)]:
+                yield f"segment {segment.uuid}: vector {row} has length {norms[row - start]:.4f} instead of 1"
+    for one, other in pairwise(segments):
+        if one.last_passage_id >= other.first_passage_id:
+            yield f"segments {one.uuid} and {other.uuid} have passages in common"
+    with_vectors = np.concatenate(live)
+    passages = np.fromiter((row[0] for row in database.rows("SELECT id FROM passages ORDER BY id")), np.int64)
+    if lacking := len(np.setdiff1d(passages, with_vectors)):
+        yield f"{lacking} passages have no vector"
+    if lacking := len(np.setdiff1d(with_vectors, passages)):
+        yield f"{lacking} vectors have no passage"
+
+
+def _id_problem(segment: Segment) -> str:
+    if segment.count < 1 or (segment.ids is not None and len(segment.ids) != 4 * segment.count):
+        return "its vectors have no ids"
+    if segment.dead is not None and len(segment.dead) != (segment.count + 7) // 8:
+        return "what is gone of it is not known"
+    if (np.diff(all_ids(segment)) < 1).any():
+        return "its ids do not ascend"
+    return ""

@@ -1,0 +1,207 @@
+"""The manifest as the one writer has it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from semsearch.store.database import (
+    APPLICATION_ID,
+    DATABASE,
+    DOCUMENT_COLUMNS,
+    FILE_COLUMNS,
+    FORMAT_VERSION,
+    PASSAGE_COLUMNS,
+    Database,
+    check_version,
+    translated,
+    version_of,
+)
+from semsearch.store.manifest import FileRow, Head, Segment, head_digest, row_check
+from semsearch.types import Document, Passage
+
+# A passage id is never reused (AUTOINCREMENT), so that it never means two things to two readers. `content` is a hash of
+# what was embedded; `row_check` of the other columns.
+_SCHEMA = """
+CREATE TABLE head (content TEXT NOT NULL, sha256 TEXT NOT NULL) STRICT;
+CREATE TABLE segments (
+    uuid TEXT PRIMARY KEY, kind TEXT NOT NULL, count INTEGER NOT NULL, first_passage_id INTEGER NOT NULL,
+    ids BLOB, dead BLOB, size INTEGER NOT NULL, sha256 TEXT NOT NULL
+) STRICT;
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    seen_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, given INTEGER NOT NULL, row_check INTEGER NOT NULL
+) STRICT;
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY, file_id INTEGER NOT NULL REFERENCES files, title TEXT NOT NULL, metadata TEXT NOT NULL,
+    row_check INTEGER NOT NULL
+) STRICT;
+CREATE INDEX documents_of_file ON documents (file_id);
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, document_id INTEGER NOT NULL REFERENCES documents, text TEXT NOT NULL,
+    char_start INTEGER NOT NULL, char_end INTEGER NOT NULL, line_start INTEGER NOT NULL, line_end INTEGER NOT NULL,
+    heading TEXT NOT NULL, page INTEGER, content BLOB NOT NULL, row_check INTEGER NOT NULL
+) STRICT;
+CREATE INDEX passages_of_document ON passages (document_id)
+"""
+# Passages that lost their document and may get another.
+_RELEASED = """
+CREATE TEMP TABLE released (id INTEGER PRIMARY KEY, content BLOB);
+CREATE INDEX temp.released_content ON released (content)
+"""
+# Pages are given back to the disk once so many of a hundred are free.
+_FREE_PERCENT = 10
+
+
+class WritableDatabase(Database):
+    """The manifest of an index, for the one writer."""
+
+    @classmethod
+    def open(cls, index: Path) -> WritableDatabase:
+        """Open, or make, the manifest.
+
+        Raises:
+            IndexFormatError: Written by a newer or an older semsearch.
+            DamagedIndexError: index.db is no SQLite database.
+            StorageError: The disk refused.
+        """
+        with translated(index):
+            connection = sqlite3.connect(index / DATABASE, isolation_level=None)
+            try:
+                version = version_of(connection)
+                if version == (0, 0):
+                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                else:
+                    check_version(index, version)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+            except BaseException:
+                connection.close()
+                raise
+        return cls(index, connection)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever committed."""
+        return version_of(self._connection) == (0, 0)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written within is committed as one, or, after any error, not at all."""
+        with translated(self._index):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                if self.is_new:
+                    self._script(_SCHEMA)
+                    self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    self._connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+                self._connection.execute("DROP TABLE IF EXISTS temp.released")
+                self._script(_RELEASED)
+                yield
+                self._vacuum()
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def checkpoint(self) -> None:
+        """Bring the log into the database, as far as no reader stands in the way."""
+        self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def next_id(self, table: str) -> int:
+        """The first id that no row of the table has; of passages, that none ever had."""
+        if table == "passages":
+            rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'passages'")
+        else:
+            rows = self._rows(f"SELECT max(id) FROM {table}")
+        return int(rows[0][0] or 0) + 1 if rows else 1
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+        return int(self._rows(f"SELECT count(*) FROM {table}")[0][0])
+
+    def put_file(self, file: FileRow) -> None:
+        """Add a file, or renew what is known of it."""
+        values = file.values()
+        self._insert("INSERT OR REPLACE INTO files", FILE_COLUMNS, [values])
+
+    def add_document(self, document_id: int, file_id: int, document: Document) -> None:
+        """Add a document of a file."""
+        metadata = json.dumps(document.metadata)
+        self._insert("INSERT INTO documents", DOCUMENT_COLUMNS, [(document_id, file_id, document.title, metadata)])
+
+    def put_passages(self, passages: Iterable[tuple[int, int, Passage, bytes]]) -> None:
+        """Add passages, or give those that lost theirs a new document: each its id, its document's, its content."""
+        rows = (
+            (number, document, p.text, p.char_start, p.char_end, p.line_start, p.line_end, p.heading, p.page, content)
+            for number, document, p, content in passages
+        )
+        self._insert("INSERT OR REPLACE INTO passages", PASSAGE_COLUMNS, rows)
+
+    def release(self, file_ids: Sequence[int], *, reusable: bool) -> None:
+        """Take files out with their documents; their passages may be taken up again if they are `reusable`."""
+        content = "content" if reusable else "NULL"
+        for file_id in file_ids:
+            self._connection.execute(
+                f"INSERT INTO released SELECT id, {content} FROM passages WHERE document_id IN "
+                "(SELECT id FROM documents WHERE file_id = ?)",
+                (file_id,),
+            )
+            self._connection.execute("DELETE FROM documents WHERE file_id = ?", (file_id,))
+            self._connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
+
+    def take_up(self, content: bytes) -> int | None:
+        """The id of a released passage with this content, which is then no longer released."""
+        found = self._connection.execute("SELECT id FROM released WHERE content = ? LIMIT 1", (content,)).fetchone()
+        if found is None:
+            return None
+        self._connection.execute("DELETE FROM released WHERE id = ?", found)
+        return int(found[0])
+
+    def remove_released(self) -> list[int]:
+        """Remove the passages that nobody took up; returns their ids, ascending."""
+        ids = [row[0] for row in self._rows("SELECT id FROM released ORDER BY id")]
+        self._connection.execute("DELETE FROM passages WHERE id IN (SELECT id FROM released)")
+        self._connection.execute("DELETE FROM released")
+        return ids
+
+    def set_head(self, head: Head, segments: Sequence[Segment]) -> None:
+        """Set what is known of the generation as a whole, and its segments."""
+        self._connection.execute("DELETE FROM head")
+        self._connection.execute("DELETE FROM segments")
+        for one in segments:
+            self._connection.execute(
+                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    one.uuid,
+                    one.kind,
+                    one.count,
+                    one.first_passage_id,
+                    one.ids,
+                    one.dead,
+                    one.file.size,
+                    one.file.sha256,
+                ),
+            )
+        content = head.to_json()
+        self._connection.execute("INSERT INTO head VALUES (?, ?)", (content, head_digest(content, segments)))
+
+    def _insert(self, statement: str, columns: str, rows: Iterable[Sequence[object]]) -> None:
+        marks = ", ".join("?" * (columns.count(",") + 2))
+        checked = ((*row, row_check(row)) for row in rows)
+        self._connection.executemany(f"{statement} ({columns}, row_check) VALUES ({marks})", checked)
+
+    def _vacuum(self) -> None:
+        pages, free = (int(self._rows(f"PRAGMA {name}")[0][0]) for name in ("page_count", "freelist_count"))
+        if free * 100 > pages * _FREE_PERCENT:
+            # Python takes one step of this statement, and a step frees one page.
+            for _ in range(free):
+                self._connection.execute("PRAGMA incremental_vacuum")
+
+    def _script(self, statements: str) -> None:
+        for statement in statements.split(";"):
+            self._connection.execute(statement)
