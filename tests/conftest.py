@@ -20,6 +20,11 @@ CORPUS = ROOT / "tests" / "corpus"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption("--all-points", action="store_true", help="try each point of the fault tests, not some of them")
+
+
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The folder of the bundled all-MiniLM-L6-v2."""

@@ -35,6 +35,8 @@ from semsearch.types import Document
 Source = str | os.PathLike[str] | Document
 # From the nearest to float32 to the farthest.
 _PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+# The database is written without holes once this share of its passages is gone.
+_GONE_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,20 +167,24 @@ class Indexer:
             update = Update(self._path, writer.database, encoder, known, _reporter(progress, changes))
             leading = _through_first_document(items)
             if isinstance(leading[-1] if leading else None, Read) or changes.gone or changes.touched:
-                with writer.transaction():
+
+                def write() -> tuple[Head, list[Segment]]:
                     writer.database.release(changes.gone, reusable=not rebuild)
                     for row in changes.touched:
                         writer.database.put_file(row)
                     update.run(chain(leading, items))
-                    head = self._new_head(writer, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
-                    self._finish(writer, head, update.segments)
-                    if not writer.database.count("passages"):
+                    if not writer.database.count("documents"):
                         raise NothingToIndexError(_nothing(root, update.skipped))
-                sweep(self._path, writer.database.segments(), keep_parts=False)
+                    head = self._new_head(old, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
+                    return head, update.segments
+
+                self._commit(writer, write)
             else:
                 update.count(leading)
             if writer.head is None:
                 raise NothingToIndexError(_nothing(root, [*(found.skipped if found else []), *update.skipped]))
+            # Nothing is left to be done, so nothing is left to go on from.
+            sweep(self._path, writer.database.segments(), keep_parts=False)
             return self._summary(writer.head, encoder, found, changes, update, started)
 
     def remove(self, paths: str | Iterable[str]) -> int:
@@ -206,11 +212,14 @@ class Indexer:
                         f"the index {self._path.name!r} has no document {path!r}; nothing was removed"
                     )
                 gone |= matching
-            if gone and writer.head:
-                with writer.transaction():
+            old = writer.head
+            if gone and old:
+
+                def write() -> tuple[Head, list[Segment]]:
                     writer.database.release(sorted(gone), reusable=False)
-                    self._finish(writer, writer.head, [])
-                sweep(self._path, writer.database.segments(), keep_parts=True)
+                    return old, []
+
+                self._commit(writer, write)
             return len(gone)
 
     def compact(self) -> None:
@@ -221,10 +230,8 @@ class Indexer:
         """
         self._check_there()
         with open_writer(self._path) as writer:
-            if writer.head:
-                with writer.transaction():
-                    self._finish(writer, writer.head, [], fully=True)
-                sweep(self._path, writer.database.segments(), keep_parts=True)
+            if old := writer.head:
+                self._commit(writer, lambda: (old, []), fully=True)
 
     def _check_there(self) -> None:
         if not (self._path / DATABASE).exists():
@@ -248,8 +255,9 @@ class Indexer:
             )
         return encoder
 
-    def _new_head(self, writer: Writer, encoder: Encoder, root: str, *, embedded: bool, rebuild: bool) -> Head:
-        old = None if rebuild else writer.head
+    def _new_head(self, old: Head | None, encoder: Encoder, root: str, *, embedded: bool, rebuild: bool) -> Head:
+        rows_gone = old.rows_gone if old else 0
+        old = None if rebuild else old
         precisions = {old.precision} if old else set()
         if embedded or not precisions:
             precisions.add(encoder.precision)
@@ -263,25 +271,33 @@ class Indexer:
             files=0,
             documents=0,
             passages=0,
+            rows_gone=rows_gone,
         )
 
-    def _finish(self, writer: Writer, head: Head, new: list[Segment], *, fully: bool = False) -> None:
-        """Remove what nobody took up, merge what is due, and name the generation that is about to be committed."""
+    def _commit(self, writer: Writer, write: Callable[[], tuple[Head, list[Segment]]], *, fully: bool = False) -> None:
+        """Commit what `write` writes, which returns a head to go on from and new segments; what is due is merged."""
         database = writer.database
-        removed = np.array(database.remove_released(), np.int64)
-        old = database.segments() if writer.head else []
-        segments = [*(without(segment, removed) for segment in old), *new]
-        dim = Fingerprint.from_json(head.fingerprint).dim
-        segments = compact(self._path, segments, dim, fully=fully)
-        head = replace(
-            head,
-            generation=writer.generation + 1,
-            built=datetime.now(UTC).isoformat(timespec="seconds"),
-            files=database.count("files"),
-            documents=database.count("documents"),
-            passages=database.count("passages"),
-        )
-        database.set_head(head, segments)
+        with writer.transaction():
+            old = database.segments() if writer.head else []
+            head, new = write()
+            removed = np.array(database.remove_released(), np.int64)
+            dim = Fingerprint.from_json(head.fingerprint).dim
+            segments = compact(self._path, [*(without(segment, removed) for segment in old), *new], dim, fully=fully)
+            passages, rows_gone = database.count("passages"), head.rows_gone + len(removed)
+            shrink = rows_gone > (0 if fully else _GONE_SHARE * (passages + rows_gone))
+            head = replace(
+                head,
+                generation=writer.generation + 1,
+                built=datetime.now(UTC).isoformat(timespec="seconds"),
+                files=database.count("files"),
+                documents=database.count("documents"),
+                passages=passages,
+                rows_gone=0 if shrink else rows_gone,
+            )
+            database.set_head(head, segments)
+        if shrink:
+            writer.shrink()
+        sweep(self._path, database.segments(), keep_parts=True)
 
     def _summary(
         self, head: Head, encoder: Encoder, found: Walk | None, changes: Changes, update: Update, started: float

@@ -48,7 +48,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is known of a generation as a whole; of each commit there is one."""
+    """What is known of a generation as a whole; of each commit there is one.
+
+    Attributes:
+        rows_gone: Passages that were removed since the database was last written without holes.
+    """
 
     generation: int
     fingerprint: str
@@ -59,6 +63,7 @@ class Head:
     files: int
     documents: int
     passages: int
+    rows_gone: int
 
     def to_json(self) -> str:
         """As JSON, for storing."""

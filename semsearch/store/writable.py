@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from semsearch.errors import StorageError
 from semsearch.store.database import (
     APPLICATION_ID,
     DATABASE,
@@ -52,8 +53,6 @@ _RELEASED = """
 CREATE TEMP TABLE released (id INTEGER PRIMARY KEY, content BLOB);
 CREATE INDEX temp.released_content ON released (content)
 """
-# Pages are given back to the disk once so many of a hundred are free.
-_FREE_PERCENT = 10
 
 
 class WritableDatabase(Database):
@@ -72,11 +71,12 @@ class WritableDatabase(Database):
             connection = sqlite3.connect(index / DATABASE, isolation_level=None)
             try:
                 version = version_of(connection)
-                if version == (0, 0):
-                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                else:
+                if version != (0, 0):
                     check_version(index, version)
-                connection.execute("PRAGMA journal_mode = WAL")
+                if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                    raise StorageError(
+                        f"cannot use {str(index / DATABASE)!r}: it takes no write-ahead log; choose a folder on a local disk"
+                    )
                 connection.execute("PRAGMA synchronous = FULL")
             except BaseException:
                 connection.close()
@@ -86,7 +86,8 @@ class WritableDatabase(Database):
     @property
     def is_new(self) -> bool:
         """Whether nothing was ever committed."""
-        return version_of(self._connection) == (0, 0)
+        with translated(self._index):
+            return version_of(self._connection) == (0, 0)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -101,7 +102,6 @@ class WritableDatabase(Database):
                 self._connection.execute("DROP TABLE IF EXISTS temp.released")
                 self._script(_RELEASED)
                 yield
-                self._vacuum()
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
@@ -111,6 +111,10 @@ class WritableDatabase(Database):
     def checkpoint(self) -> None:
         """Bring the log into the database, as far as no reader stands in the way."""
         self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def vacuum(self) -> None:
+        """Write the database as small as it goes; what it says stays the same."""
+        self._rows("VACUUM")
 
     def next_id(self, table: str) -> int:
         """The first id that no row of the table has; of passages, that none ever had."""
@@ -194,13 +198,6 @@ class WritableDatabase(Database):
         marks = ", ".join("?" * (columns.count(",") + 2))
         checked = ((*row, row_check(row)) for row in rows)
         self._connection.executemany(f"{statement} ({columns}, row_check) VALUES ({marks})", checked)
-
-    def _vacuum(self) -> None:
-        pages, free = (int(self._rows(f"PRAGMA {name}")[0][0]) for name in ("page_count", "freelist_count"))
-        if free * 100 > pages * _FREE_PERCENT:
-            # Python takes one step of this statement, and a step frees one page.
-            for _ in range(free):
-                self._connection.execute("PRAGMA incremental_vacuum")
 
     def _script(self, statements: str) -> None:
         for statement in statements.split(";"):

@@ -56,6 +56,12 @@ class Writer:
         self.generation += 1
         self.database.checkpoint()
 
+    def shrink(self) -> None:
+        """Give back to the disk what removed rows have left free in the manifest, if there is room to do it."""
+        with suppress(StorageError):
+            self.database.vacuum()
+            self.database.checkpoint()
+
     def close(self) -> None:
         """Close the manifest, and seal what is there."""
         # As the last one to close it, SQLite may still bring its log into the database: the seal comes after.
