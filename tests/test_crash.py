@@ -5,6 +5,7 @@ By default some of the points are tried; `pytest --all-points tests/test_crash.p
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ def case(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.T
         outcome = case.run(0, Mode.COUNT)
         assert outcome.status == 0, outcome
         new = case.hits()
-        assert new and new != old
+        assert new
+        assert new != old
         yield Case(host, encoder, folder, outcome.calls, old, new)
 
 
@@ -165,4 +167,4 @@ def test_a_fault_at_any_call(case: Case, mode: Mode, seed: int, request: pytest.
         check(case, point)
         tried += 1
     assert tried >= case.calls // stride
-    print(f"{tried} points of {case.calls} calls, {mode.name} {seed}")
+    logging.getLogger(__name__).info("%d points of %d calls, %s %d", tried, case.calls, mode.name, seed)

@@ -106,6 +106,7 @@ def index(
 @click.option("-i", "--index", "name", help="Name of the index; may be left out if there is only one.")
 @_indexes
 @click.option("--model", help="Where the index's model is now, if it was moved.")
+@click.option("--filter", "filter_", metavar="CONDITION", help="Look only at documents such as path:docs/ type:md.")
 @click.option("--passages", is_flag=True, help="Every passage, not only the best of each document.")
 @_json
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one hit a line as JSON.")
@@ -115,6 +116,7 @@ def query(
     name: str | None,
     indexes: Path,
     model: str | None,
+    filter_: str | None,
     passages: bool,
     as_json: bool,
     as_jsonl: bool,
@@ -135,7 +137,7 @@ def query(
 
     started = time.monotonic()
     with Searcher(folder, model=model) as searcher:
-        hits = searcher.search(text, k, per_document=None if passages else 1)
+        hits = searcher.search(text, k, per_document=None if passages else 1, filter=filter_)
     took_ms = round((time.monotonic() - started) * 1000)
     if as_json:
         answer = {"query": text, "index": searcher.name, "model": searcher.model, "took_ms": took_ms}
@@ -224,6 +226,33 @@ def compact(name: str, indexes: Path) -> None:
     before = describe(folder).bytes
     Indexer(folder).compact()
     click.echo(f"{name}: {output.size(before)} before, {output.size(describe(folder).bytes)} now", err=True)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_indexes
+def export(name: str, file: Path, indexes: Path) -> None:
+    """Write an index to one FILE, for another machine."""
+    from semsearch.store.archive import export_index
+    from semsearch.store.catalog import find_index
+
+    export_index(find_index(indexes, name), file)
+    click.echo(f"wrote {output.printable(str(file))}, {output.size(file.stat().st_size)}", err=True)
+
+
+@cli.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--name", help="Name of the index; the file's name by default.")
+@_indexes
+def import_(file: Path, name: str | None, indexes: Path) -> None:
+    """Make an index of an exported FILE, after checking all of it."""
+    from semsearch.store.archive import import_index
+    from semsearch.store.catalog import check_name
+
+    name = check_name(name or file.stem)
+    import_index(file, indexes / name)
+    click.echo(f"made {output.printable(str(indexes / name))}", err=True)
 
 
 @cli.command()

@@ -69,11 +69,12 @@ def _front_matter(text: str) -> tuple[dict[str, Any], int]:
         return {}, 0
     try:
         value = yaml.load(match[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        if not isinstance(value, dict):
+            return {}, 0
+        # Numbers of thousands of digits are no JSON either.
+        metadata = json.loads(json.dumps({str(key): item for key, item in value.items()}, default=str))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return {}, 0
-    if not isinstance(value, dict):
-        return {}, 0
-    metadata = json.loads(json.dumps({str(key): item for key, item in value.items()}, default=str))
     return metadata, match.end()
 
 

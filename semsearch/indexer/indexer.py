@@ -187,20 +187,29 @@ class Indexer:
             sweep(self._path, writer.database.segments(), keep_parts=False)
             return self._summary(writer.head, encoder, found, changes, update, started)
 
-    def remove(self, paths: str | Iterable[str]) -> int:
-        """Remove files and documents by their paths in the index; of a path that ends in `/`, all below it.
+    def remove(self, paths: str | Iterable[str] = (), *, filter: str | None = None) -> int:
+        """Remove files and documents by their paths in the index, or by a filter.
 
         What a folder still holds comes back with the next update from it.
 
+        Args:
+            paths: Of a path that ends in `/`, all below it.
+            filter: A condition as of `Searcher.search`; documents for which it holds are removed.
+
         Returns:
-            How many were removed.
+            How many files, or by a filter documents, were removed.
 
         Raises:
-            InvalidInputError: Nothing in the index has such a path; nothing is removed then.
+            InvalidInputError: Nothing in the index has such a path, or the filter cannot be understood; nothing is
+                removed then.
             StoreError: As of `update`.
         """
         wanted = [paths] if isinstance(paths, str) else list(paths)
+        if wanted and filter is not None:
+            raise InvalidInputError("remove takes paths or a filter, not both")
         self._check_there()
+        if filter is not None:
+            return self._remove_matching(filter)
         with open_writer(self._path) as writer:
             files = list(writer.database.files())
             gone: set[int] = set()
@@ -221,6 +230,19 @@ class Indexer:
 
                 self._commit(writer, write)
             return len(gone)
+
+    def _remove_matching(self, condition: str) -> int:
+        with open_writer(self._path) as writer:
+            old, count = writer.head, 0
+            if old and writer.database.matching_ids(condition):
+
+                def write() -> tuple[Head, list[Segment]]:
+                    nonlocal count
+                    count = writer.database.release_documents(condition)
+                    return old, []
+
+                self._commit(writer, write)
+            return count
 
     def compact(self) -> None:
         """Write the index as small as it goes: as few segments as can be, and nothing of what is gone.

@@ -66,20 +66,24 @@ class Searcher:
         """The folder that the hits' paths are relative to."""
         return self._root
 
-    def search(self, query: str, k: int = 10, *, per_document: int | None = 1) -> list[Hit]:
+    def search(self, query: str, k: int = 10, *, per_document: int | None = 1, filter: str | None = None) -> list[Hit]:
         """The passages nearest to a query, the best first; a hit's score is the cosine.
 
         Args:
             query: What is looked for, in words.
             k: How many hits at most, at least 1.
             per_document: How many of them one document may have; None for any number.
+            filter: A condition on documents, such as "path:docs/ and modified>=2026-01-01"; see `store.filters`. The
+                hits are the nearest of the passages for which it holds, however few these are.
 
         Raises:
-            InvalidInputError: An empty query, or k or per_document below 1.
+            InvalidInputError: An empty query, k or per_document below 1, or a filter that cannot be understood.
         """
-        return self.search_batch([query], k, per_document=per_document)[0]
+        return self.search_batch([query], k, per_document=per_document, filter=filter)[0]
 
-    def search_batch(self, queries: Sequence[str], k: int = 10, *, per_document: int | None = 1) -> list[list[Hit]]:
+    def search_batch(
+        self, queries: Sequence[str], k: int = 10, *, per_document: int | None = 1, filter: str | None = None
+    ) -> list[list[Hit]]:
         """As `search`, for several queries, which are embedded together."""
         if isinstance(queries, str):
             raise InvalidInputError("search_batch takes a list of queries, got one string; put it into a list")
@@ -91,8 +95,9 @@ class Searcher:
                 raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
         if not queries:
             return []
+        allowed = None if filter is None else np.array(self._database.matching_ids(filter), np.int64)
         vectors = normalize(self._encoder.encode_query(queries))  # (n, dim)
-        return [self._hits(self._nearest(vector, k, per_document)) for vector in vectors]
+        return [self._hits(self._nearest(vector, k, per_document, allowed)) for vector in vectors]
 
     def close(self) -> None:
         """Close the index."""
@@ -122,13 +127,16 @@ class Searcher:
                 raise
         raise AssertionError("unreachable")
 
-    def _nearest(self, vector: NDArray[np.float32], k: int, per_document: int | None) -> list[tuple[int, float]]:
+    def _nearest(
+        self, vector: NDArray[np.float32], k: int, per_document: int | None, allowed: NDArray[np.int64] | None
+    ) -> list[tuple[int, float]]:
         """The k best passages, no more than `per_document` of one document, by widening the search."""
+        there = len(self._vectors) if allowed is None else len(allowed)
         wanted = k if per_document is None else 4 * k
         while True:
-            found = self._vectors.search(vector, min(wanted, len(self._vectors)))
+            found = self._vectors.search(vector, min(wanted, there), allowed)
             kept = found if per_document is None else self._thin(found, per_document)
-            if len(kept) >= k or wanted >= len(self._vectors):
+            if len(kept) >= k or wanted >= there:
                 return kept[:k]
             wanted *= 4
 

@@ -64,7 +64,7 @@ def check_name(name: str) -> str:
 
 def index_names(indexes: Path) -> list[str]:
     """The names of the indexes in a folder, sorted; none if the folder is not there."""
-    return sorted(path.parent.name for path in indexes.glob(f"*/{DATABASE}"))
+    return sorted(path.parent.name for path in indexes.glob(f"[!.]*/{DATABASE}"))
 
 
 def find_index(indexes: Path, name: str | None) -> Path:

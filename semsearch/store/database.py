@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,11 @@ class Database:
             connection.execute("BEGIN")
         return cls(index, connection)
 
+    def copy_to(self, target: Path) -> None:
+        """Write this generation of the database to a file of its own."""
+        with translated(self._index), closing(sqlite3.connect(target)) as copy:
+            self._connection.backup(copy)
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
@@ -188,6 +193,28 @@ class Database:
             (file_id,),
         )
 
+    def matching_ids(self, condition: str) -> list[int]:
+        """The ids, ascending, of the passages of the documents for which a filter holds.
+
+        Raises:
+            InvalidInputError: It is no filter.
+        """
+        documents, values = self.matching_documents(condition)
+        statement = f"SELECT id FROM passages WHERE document_id IN ({documents}) ORDER BY id"
+        return [row[0] for row in self.rows(statement, values)]
+
+    def matching_documents(self, condition: str) -> tuple[str, list[object]]:
+        """A statement that selects the ids of the documents for which a filter holds, and its values.
+
+        Raises:
+            InvalidInputError: It is no filter.
+        """
+        from semsearch.store.filters import parse_filter, register  # most queries do without
+
+        where, values = parse_filter(condition).where()
+        register(self._connection)
+        return f"SELECT d.id FROM documents d JOIN files f ON f.id = d.file_id WHERE {where}", values
+
     def files(self) -> Iterator[FileRow]:
         """Every file.
 
@@ -245,3 +272,5 @@ def translated(index: Path) -> Iterator[None]:
         if primary in _DISK:
             raise StorageError(f"cannot use {str(index / DATABASE)!r}: {error}{_DISK[primary]}") from error
         raise DamagedIndexError(f"damaged index: {index / DATABASE}: {error}; {REMEDY}") from error
+    except UnicodeDecodeError as error:  # in a message of SQLite's about what it found
+        raise DamagedIndexError(f"damaged index: {index / DATABASE} is not what was written; {REMEDY}") from error

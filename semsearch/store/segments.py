@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -21,8 +22,9 @@ from semsearch.store.manifest import Segment
 BLOCK_ROWS = 8192
 # What opening an index may hash: more than that takes longer than a query. `verify` hashes all of it.
 _HASHED_BYTES = 64 * 2**20
-# What a FAISS file of each kind starts with.
-_MAGIC = {"flat": b"IxFI"}
+# What a FAISS file of an IndexFlatIP starts with: type, dimension, rows, two fields out of use, whether it is trained,
+# metric, numbers that follow.
+_FLAT_HEADER = struct.Struct("<4siqqq?iQ")
 # Of so few rows each is read by itself, rather than all of a segment looked through.
 _FEW_ROWS = 2000
 
@@ -108,11 +110,13 @@ class SegmentReader:
         """
         self.segment = segment
         self._path = segment_path(index, segment.uuid)
-        # FAISS trusts the file that it reads: nothing reaches it that was not written by `write_segment`.
+        # FAISS trusts the file that it reads: nothing reaches it whose every length was not compared before.
         (check_file if whole else check_size)(self._path, segment.file)
         with self._path.open("rb") as file:
-            if file.read(4) != _MAGIC.get(segment.kind):
+            if segment.kind != "flat" or file.read(_FLAT_HEADER.size) != _flat_header(segment.count, dim):
                 raise self._damaged(f"it is no FAISS index of kind {segment.kind!r}")
+        if segment.file.size != _FLAT_HEADER.size + 4 * segment.count * dim:
+            raise self._damaged(f"{segment.file.size} bytes do not hold {segment.count} vectors of {dim} numbers")
         try:
             self._index = faiss.read_index(str(self._path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError:
@@ -187,6 +191,11 @@ class SegmentReader:
         scores = self.vectors(rows) @ query if len(rows) else np.empty(0, np.float32)
         best = np.argsort(-scores, kind="stable")[:k]
         return scores[best], rows[best]
+
+
+def _flat_header(count: int, dim: int) -> bytes:
+    unused = 1 << 20
+    return _FLAT_HEADER.pack(b"IxFI", dim, count, unused, unused, True, faiss.METRIC_INNER_PRODUCT, count * dim)
 
 
 class VectorReader:

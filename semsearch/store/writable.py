@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from semsearch.errors import StorageError
+from semsearch.errors import DamagedIndexError, StorageError
 from semsearch.store.database import (
     APPLICATION_ID,
     DATABASE,
@@ -55,6 +56,26 @@ CREATE INDEX temp.released_content ON released (content)
 """
 
 
+def check_schema(index: Path) -> None:
+    """Refuse a database with anything else in it than what semsearch makes: a view or a trigger, say.
+
+    Raises:
+        DamagedIndexError: It has.
+    """
+    with translated(index), closing(sqlite3.connect(":memory:")) as plain:
+        for statement in _SCHEMA.split(";"):
+            plain.execute(statement)
+        uri = f"{(index / DATABASE).resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as given:
+            given.execute("PRAGMA trusted_schema = OFF")
+            found, expected = (
+                one.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
+                for one in (given, plain)
+            )
+    if found != expected:
+        raise DamagedIndexError(f"damaged index: {index / DATABASE} has other tables than an index has; do not use it")
+
+
 class WritableDatabase(Database):
     """The manifest of an index, for the one writer."""
 
@@ -75,7 +96,8 @@ class WritableDatabase(Database):
                     check_version(index, version)
                 if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
                     raise StorageError(
-                        f"cannot use {str(index / DATABASE)!r}: it takes no write-ahead log; choose a folder on a local disk"
+                        f"cannot use {str(index / DATABASE)!r}: it takes no write-ahead log; "
+                        "choose a folder on a local disk"
                     )
                 connection.execute("PRAGMA synchronous = FULL")
             except BaseException:
@@ -157,6 +179,30 @@ class WritableDatabase(Database):
             )
             self._connection.execute("DELETE FROM documents WHERE file_id = ?", (file_id,))
             self._connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
+
+    def release_documents(self, condition: str) -> int:
+        """Take the documents out for which a filter holds, for good; returns their number.
+
+        Of a file that still has others, the next update reads all again.
+
+        Raises:
+            InvalidInputError: It is no filter.
+        """
+        documents, values = self.matching_documents(condition)
+        gone = self._rows(f"SELECT id, file_id FROM documents WHERE id IN ({documents})", values)
+        files = {file_id for _, file_id in gone}
+        for document_id, _ in gone:
+            self._connection.execute(
+                "INSERT INTO released SELECT id, NULL FROM passages WHERE document_id = ?", (document_id,)
+            )
+            self._connection.execute("DELETE FROM documents WHERE id = ?", (document_id,))
+        for row in [row for row in self.files() if row.id in files]:
+            left = self._rows("SELECT 1 FROM documents WHERE file_id = ? LIMIT 1", (row.id,))
+            if left:
+                self.put_file(replace(row, seen_ns=0, sha256=""))
+            else:
+                self._connection.execute("DELETE FROM files WHERE id = ?", (row.id,))
+        return len(gone)
 
     def take_up(self, content: bytes) -> int | None:
         """The id of a released passage with this content, which is then no longer released."""
