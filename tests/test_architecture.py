@@ -28,7 +28,7 @@ ROOMS = {
 HOMES = {
     "torch": {"encoder/torch_engine.py", "encoder/pooling.py"},
     "transformers": {"encoder/torch_engine.py"},
-    "faiss": {"store/segments.py"},
+    "faiss": {"store/ann.py", "store/segments.py"},
     "click": {"cli/__init__.py", "cli/commands.py", "cli/output.py"},
 }
 

@@ -59,6 +59,11 @@ def cli(context: click.Context) -> None:
     show_default=True,
     help="Where the model runs; auto takes a GPU if there is one.",
 )
+@click.option(
+    "--index-type",
+    metavar="TYPE",
+    help="auto: exact while that is fast, then approximate; flat: exact; ivf; or a FAISS factory string.",
+)
 @click.option("--rebuild", is_flag=True, help="Read and embed everything anew; the old index answers meanwhile.")
 @click.option("-v", "--verbose", is_flag=True, help="List each file that was skipped, and why.")
 @_json
@@ -69,6 +74,7 @@ def index(
     model: str | None,
     precision: str | None,
     device: str,
+    index_type: str | None,
     rebuild: bool,
     verbose: bool,
     as_json: bool,
@@ -89,7 +95,7 @@ def index(
     from semsearch.indexer.indexer import Indexer
 
     with output.progress_bar() as progress:
-        indexer = Indexer(folder, model=model, precision=precision, device=device)
+        indexer = Indexer(folder, model=model, precision=precision, device=device, index_type=index_type)
         summary = indexer.update(paths, rebuild=rebuild, progress=progress)
     if as_json:
         output.print_json(dataclasses.asdict(summary))
@@ -107,6 +113,9 @@ def index(
 @_indexes
 @click.option("--model", help="Where the index's model is now, if it was moved.")
 @click.option("--filter", "filter_", metavar="CONDITION", help="Look only at documents such as path:docs/ type:md.")
+@click.option(
+    "--effort", default=1.0, show_default=True, help="Of approximate search: more finds more, and takes longer."
+)
 @click.option("--passages", is_flag=True, help="Every passage, not only the best of each document.")
 @_json
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one hit a line as JSON.")
@@ -117,6 +126,7 @@ def query(
     indexes: Path,
     model: str | None,
     filter_: str | None,
+    effort: float,
     passages: bool,
     as_json: bool,
     as_jsonl: bool,
@@ -137,7 +147,7 @@ def query(
 
     started = time.monotonic()
     with Searcher(folder, model=model) as searcher:
-        hits = searcher.search(text, k, per_document=None if passages else 1, filter=filter_)
+        hits = searcher.search(text, k, per_document=None if passages else 1, filter=filter_, effort=effort)
     took_ms = round((time.monotonic() - started) * 1000)
     if as_json:
         answer = {"query": text, "index": searcher.name, "model": searcher.model, "took_ms": took_ms}

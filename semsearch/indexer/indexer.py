@@ -24,6 +24,7 @@ from semsearch.errors import (
 )
 from semsearch.indexer.sources import Changes, Chunk, Item, Read, compare, read_documents, read_files
 from semsearch.indexer.update import Update
+from semsearch.store.ann import check_factory
 from semsearch.store.catalog import sweep
 from semsearch.store.compaction import compact
 from semsearch.store.database import DATABASE
@@ -91,6 +92,7 @@ class Indexer:
         model: str | Encoder | None = None,
         precision: str | None = None,
         device: str = "auto",
+        index_type: str | None = None,
     ) -> None:
         """Set up; nothing is read or written yet.
 
@@ -99,11 +101,15 @@ class Indexer:
             model: A model's folder or Hugging Face name, or an Encoder; None for the index's own, or the default.
             precision: As of Encoder; None for the index's own, or "auto". An Encoder that is given has its own.
             device: As of Encoder.
+            index_type: "auto" for exact search while it is fast, then approximate; "flat" for exact search always;
+                "ivf" for approximate search from a thousand passages on; or a FAISS factory string of what is then
+                searched first, such as "IVF1024,PQ96x4fs" or "HNSW32". None for the index's own, or "auto".
         """
         self._path = Path(path)
         self._model = model
         self._precision = precision
         self._device = device
+        self._index_type = index_type
 
     def update(
         self,
@@ -153,6 +159,9 @@ class Indexer:
                     "with --name, or put this in its place with --rebuild"
                 )
             encoder = self._encoder(None if rebuild else old)
+            index_type = (old.index_type if old else "auto") if self._index_type is None else self._index_type
+            if index_type not in ("auto", "flat", "ivf"):
+                check_factory(index_type, encoder.dim)
             chunk = Chunk(encoder)
             known = {row.path: row for row in writer.database.files()} if old else {}
             if rebuild:
@@ -166,7 +175,8 @@ class Indexer:
                 items = read_documents(_documents(sources), known, chunk)
             update = Update(self._path, writer.database, encoder, known, _reporter(progress, changes))
             leading = _through_first_document(items)
-            if isinstance(leading[-1] if leading else None, Read) or changes.gone or changes.touched:
+            retyped = old is not None and index_type != old.index_type
+            if isinstance(leading[-1] if leading else None, Read) or changes.gone or changes.touched or retyped:
 
                 def write() -> tuple[Head, list[Segment]]:
                     writer.database.release(changes.gone, reusable=not rebuild)
@@ -176,7 +186,7 @@ class Indexer:
                     if not writer.database.count("documents"):
                         raise NothingToIndexError(_nothing(root, update.skipped))
                     head = self._new_head(old, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
-                    return head, update.segments
+                    return replace(head, index_type=index_type), update.segments
 
                 self._commit(writer, write)
             else:
@@ -293,6 +303,7 @@ class Indexer:
             files=0,
             documents=0,
             passages=0,
+            index_type="auto",
             rows_gone=rows_gone,
         )
 
@@ -304,7 +315,8 @@ class Indexer:
             head, new = write()
             removed = np.array(database.remove_released(), np.int64)
             dim = Fingerprint.from_json(head.fingerprint).dim
-            segments = compact(self._path, [*(without(segment, removed) for segment in old), *new], dim, fully=fully)
+            segments = [*(without(segment, removed) for segment in old), *new]
+            segments = compact(self._path, segments, dim, head.index_type, fully=fully)
             passages, rows_gone = database.count("passages"), head.rows_gone + len(removed)
             shrink = rows_gone > (0 if fully else _GONE_SHARE * (passages + rows_gone))
             head = replace(

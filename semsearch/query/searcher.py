@@ -66,7 +66,15 @@ class Searcher:
         """The folder that the hits' paths are relative to."""
         return self._root
 
-    def search(self, query: str, k: int = 10, *, per_document: int | None = 1, filter: str | None = None) -> list[Hit]:
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        per_document: int | None = 1,
+        filter: str | None = None,
+        effort: float = 1.0,
+    ) -> list[Hit]:
         """The passages nearest to a query, the best first; a hit's score is the cosine.
 
         Args:
@@ -75,14 +83,23 @@ class Searcher:
             per_document: How many of them one document may have; None for any number.
             filter: A condition on documents, such as "path:docs/ and modified>=2026-01-01"; see `store.filters`. The
                 hits are the nearest of the passages for which it holds, however few these are.
+            effort: Of approximate search, which large indexes use: more finds more of the nearest and takes longer.
+                1 finds 99 of 100.
 
         Raises:
-            InvalidInputError: An empty query, k or per_document below 1, or a filter that cannot be understood.
+            InvalidInputError: An empty query, k or per_document below 1, an effort that is not above 0, or a filter
+                that cannot be understood.
         """
-        return self.search_batch([query], k, per_document=per_document, filter=filter)[0]
+        return self.search_batch([query], k, per_document=per_document, filter=filter, effort=effort)[0]
 
     def search_batch(
-        self, queries: Sequence[str], k: int = 10, *, per_document: int | None = 1, filter: str | None = None
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        per_document: int | None = 1,
+        filter: str | None = None,
+        effort: float = 1.0,
     ) -> list[list[Hit]]:
         """As `search`, for several queries, which are embedded together."""
         if isinstance(queries, str):
@@ -93,11 +110,13 @@ class Searcher:
         for name, value in (("k", k), ("per_document", per_document)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not effort > 0:
+            raise InvalidInputError(f"effort must be above 0, got {effort!r}")
         if not queries:
             return []
         allowed = None if filter is None else np.array(self._database.matching_ids(filter), np.int64)
         vectors = normalize(self._encoder.encode_query(queries))  # (n, dim)
-        return [self._hits(self._nearest(vector, k, per_document, allowed)) for vector in vectors]
+        return [self._hits(self._nearest(vector, k, per_document, allowed, effort)) for vector in vectors]
 
     def close(self) -> None:
         """Close the index."""
@@ -128,13 +147,18 @@ class Searcher:
         raise AssertionError("unreachable")
 
     def _nearest(
-        self, vector: NDArray[np.float32], k: int, per_document: int | None, allowed: NDArray[np.int64] | None
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        per_document: int | None,
+        allowed: NDArray[np.int64] | None,
+        effort: float,
     ) -> list[tuple[int, float]]:
         """The k best passages, no more than `per_document` of one document, by widening the search."""
         there = len(self._vectors) if allowed is None else len(allowed)
         wanted = k if per_document is None else 4 * k
         while True:
-            found = self._vectors.search(vector, min(wanted, there), allowed)
+            found = self._vectors.search(vector, min(wanted, there), allowed, effort)
             kept = found if per_document is None else self._thin(found, per_document)
             if len(kept) >= k or wanted >= there:
                 return kept[:k]

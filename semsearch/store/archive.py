@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from semsearch.errors import DamagedIndexError, IndexConflictError, InvalidInputError, StorageError
-from semsearch.store.catalog import LOCK
+from semsearch.store.ann import Vectors, check_factory, stored_vectors
+from semsearch.store.catalog import LOCK, sweep
 from semsearch.store.database import DATABASE, Database
-from semsearch.store.files import UNFINISHED, HashingFile, remove, sync_folder, write_durably
+from semsearch.store.files import UNFINISHED, HashingFile, check_file, remove, sync_folder, write_durably
+from semsearch.store.manifest import Segment
 from semsearch.store.seal import SEAL, Seal, sealed_files, write_seal
-from semsearch.store.segments import segment_path
+from semsearch.store.segments import BLOCK_ROWS, all_ids, segment_path, write_segment
 from semsearch.store.verify import verify
 from semsearch.store.writable import check_schema
+from semsearch.store.writer import open_writer
 
 # All that a file may hold; whatever else stands in it is a reason to refuse the whole.
 _NAMES = re.compile(rf"{re.escape(DATABASE)}|{re.escape(SEAL)}|segments/[0-9a-f]{{32}}\.faiss")
@@ -82,6 +89,7 @@ def import_index(source: Path, index: Path) -> None:
         try:
             _extract(source, unfinished)
             check_schema(unfinished)
+            _build_anew(unfinished)
             if problem := next(verify(unfinished), None):
                 raise DamagedIndexError(f"{str(source)!r} holds a damaged index: {problem}")
             for name in (f"{DATABASE}-wal", f"{DATABASE}-shm"):  # of having been read
@@ -93,6 +101,40 @@ def import_index(source: Path, index: Path) -> None:
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise StorageError.of(f"cannot make {str(index)!r} of {str(source)!r}", error) from error
+
+
+def _build_anew(index: Path) -> None:
+    """Make approximate segments anew of their vectors: FAISS would take more of such a file apart than can be checked.
+
+    Raises:
+        DamagedIndexError: A segment is not what was written.
+    """
+    with open_writer(index) as writer:
+        segments = writer.database.segments()
+        if not writer.head or all(segment.front is None for segment in segments):
+            return
+        dim = int(json.loads(writer.head.fingerprint)["dim"])
+        with writer.transaction():
+            made = [segment if segment.front is None else _made_anew(index, segment, dim) for segment in segments]
+            writer.database.set_head(replace(writer.head, generation=writer.generation + 1), made)
+        sweep(index, made, keep_parts=False)
+
+
+def _made_anew(index: Path, segment: Segment, dim: int) -> Segment:
+    path = segment_path(index, segment.uuid)
+    try:
+        check_file(path, segment.file)
+        check_factory(segment.kind, dim)
+        vectors = stored_vectors(np.memmap(path, np.uint8, "r"), segment.count, dim)
+    except (FileNotFoundError, ValueError) as error:
+        raise DamagedIndexError(f"damaged index: {path}: {error}") from None
+
+    def blocks() -> Iterator[Vectors]:
+        for start in range(0, segment.count, BLOCK_ROWS):
+            yield vectors[start : start + BLOCK_ROWS].astype(np.float32)
+
+    made = write_segment(index, blocks, all_ids(segment), dim, index_type=segment.kind)
+    return replace(made, dead=segment.dead)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

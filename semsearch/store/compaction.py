@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from semsearch.store.ann import Vectors
 from semsearch.store.manifest import Segment
-from semsearch.store.segments import SegmentReader, Vectors, write_segment
+from semsearch.store.segments import SegmentReader, kind_for, live_ids, write_segment
 
 # Vectors of a segment at most: what is merged is held in memory.
 MAX_ROWS = 1_000_000
@@ -20,13 +20,16 @@ _DEAD_SHARE = 0.2
 _GROWTH = 2
 
 
-def compact(index: Path, segments: Sequence[Segment], dim: int, *, fully: bool = False) -> list[Segment]:
+def compact(
+    index: Path, segments: Sequence[Segment], dim: int, index_type: str, *, fully: bool = False
+) -> list[Segment]:
     """The segments after merging what is due; new files are written, and none is removed.
 
     Args:
         index: The index folder.
         segments: In the order of their passages.
         dim: Numbers in a vector.
+        index_type: As of `segments.kind_for`.
         fully: Merge and drop all that can be, due or not.
 
     Raises:
@@ -34,7 +37,17 @@ def compact(index: Path, segments: Sequence[Segment], dim: int, *, fully: bool =
         DamagedIndexError: A segment that is merged is not what was written.
     """
     kept = [segment for segment in segments if segment.live]
-    return [_merged(index, run, dim) if _is_due(run, fully) else run[0] for run in _runs(kept, fully)]
+    return [
+        _merged(index, run, dim, index_type) if _is_due(run, fully) or not _suits(run[0], index_type, dim) else run[0]
+        for run in _runs(kept, fully)
+    ]
+
+
+def _suits(segment: Segment, index_type: str, dim: int) -> bool:
+    kind = kind_for(index_type, segment.live, dim)
+    if index_type in ("auto", "ivf"):
+        return (segment.kind == "flat") == (kind == "flat")  # with a few lists more or less
+    return segment.kind == kind
 
 
 def _runs(segments: Sequence[Segment], fully: bool) -> list[list[Segment]]:
@@ -56,11 +69,15 @@ def _is_due(run: Sequence[Segment], fully: bool) -> bool:
     return len(run) > 1 or dead > (0 if fully else _DEAD_SHARE * run[0].count)
 
 
-def _merged(index: Path, run: Sequence[Segment], dim: int) -> Segment:
+def _merged(index: Path, run: Sequence[Segment], dim: int, index_type: str) -> Segment:
     # What is copied is checked first, lest a damaged vector come under a sound hash.
-    readers = [SegmentReader(index, segment, dim, whole=True) for segment in run]
+    for segment in run:
+        SegmentReader(index, segment, dim, whole=True)
 
     def blocks() -> Iterator[Vectors]:
-        return chain.from_iterable(reader.live_blocks() for reader in readers)
+        for segment in run:
+            # Opened anew each time: what was read of it leaves the memory with it.
+            yield from SegmentReader(index, segment, dim, whole=False).live_blocks()
 
-    return write_segment(index, blocks, np.concatenate([reader.live_ids for reader in readers]), dim)
+    ids = np.concatenate([live_ids(segment) for segment in run])
+    return write_segment(index, blocks, ids, dim, index_type=index_type)

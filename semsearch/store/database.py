@@ -125,6 +125,12 @@ class Database:
         """Close the connection."""
         self._connection.close()
 
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def head(self) -> Head:
         """What is known of this generation as a whole.
 
@@ -140,10 +146,10 @@ class Database:
     def _head_and_segments(self) -> tuple[Head, list[Segment]]:
         heads = self._rows("SELECT content, sha256 FROM head")
         segments = [
-            Segment(*(*row[:6], FileRecord(*row[6:])))
+            Segment(*(*row[:6], FileRecord(*row[6:8]), FileRecord(*row[8:]) if row[8] is not None else None))
             for row in self._rows(
-                "SELECT uuid, kind, count, first_passage_id, ids, dead, size, sha256 FROM segments "
-                "ORDER BY first_passage_id"
+                "SELECT uuid, kind, count, first_passage_id, ids, dead, size, sha256, front_size, front_sha256 "
+                "FROM segments ORDER BY first_passage_id"
             )
         ]
         if len(heads) != 1 or head_digest(heads[0][0], segments) != heads[0][1]:

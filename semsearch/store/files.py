@@ -113,6 +113,14 @@ def check_size(path: Path, expected: FileRecord) -> None:
         raise DamagedIndexError(f"damaged index: {path} has {size} bytes, {expected.size} were written; {REMEDY}")
 
 
+def check_front(path: Path, expected: FileRecord) -> None:
+    """Compare the beginning of a file, of so many bytes, with what was written; else as `check_file`."""
+    with path.open("rb") as file:
+        found = hashlib.sha256(file.read(expected.size)).hexdigest()
+    if found != expected.sha256:
+        raise DamagedIndexError(f"damaged index: {path} does not begin with what was written; {REMEDY}")
+
+
 def check_file(path: Path, expected: FileRecord) -> None:
     """Compare a file with what was written.
 

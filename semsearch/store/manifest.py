@@ -18,13 +18,14 @@ class Segment:
 
     Attributes:
         uuid: Its file's name.
-        kind: "flat", or how FAISS calls its index.
+        kind: "flat", or what FAISS calls the index that is searched first.
         count: Vectors in the file.
         first_passage_id: Of vector 0; ids ascend with the vectors.
         ids: None where vector i is passage `first_passage_id + i`; else what is added to `first_passage_id` for each
             vector, uint32 (count,), little-endian.
         dead: None, or a bit for each vector, the lowest of a byte first: 1 where its passage is gone.
         file: What the file must be.
+        front: What it must begin with: all that FAISS takes apart when it opens it; None where that is a plain header.
     """
 
     uuid: str
@@ -34,6 +35,7 @@ class Segment:
     ids: bytes | None
     dead: bytes | None
     file: FileRecord
+    front: FileRecord | None = None
 
     @property
     def last_passage_id(self) -> int:
@@ -63,6 +65,7 @@ class Head:
     files: int
     documents: int
     passages: int
+    index_type: str
     rows_gone: int
 
     def to_json(self) -> str:
@@ -116,5 +119,5 @@ def head_digest(head: str, segments: Sequence[Segment]) -> str:
     digest = hashlib.sha256(head.encode())
     for one in segments:
         blobs = [None if blob is None else hashlib.sha256(blob).hexdigest() for blob in (one.ids, one.dead)]
-        digest.update(f"{(one.uuid, one.kind, one.count, one.first_passage_id, blobs, one.file)!a}".encode())
+        digest.update(f"{(one.uuid, one.kind, one.count, one.first_passage_id, blobs, one.file, one.front)!a}".encode())
     return digest.hexdigest()

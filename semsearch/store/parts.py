@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import DamagedIndexError
+from semsearch.store.ann import Vectors
 from semsearch.store.catalog import PART
 from semsearch.store.files import FileRecord, write_durably
 from semsearch.store.manifest import Segment
-from semsearch.store.segments import SegmentReader, Vectors
+from semsearch.store.segments import SegmentReader
 
 _CONTENT_BYTES = 16
 

@@ -16,7 +16,7 @@ from semsearch.store.database import DATABASE, DOCUMENT_COLUMNS, FILE_COLUMNS, P
 from semsearch.store.files import FileRecord
 from semsearch.store.manifest import Head, Segment, row_check
 from semsearch.store.seal import read_seal, sealed_files
-from semsearch.store.segments import BLOCK_ROWS, SegmentReader, all_ids
+from semsearch.store.segments import BLOCK_ROWS, SegmentReader, all_ids, live_ids
 
 # The length of a vector of 16-bit numbers differs from 1 by less.
 _NORM_TOLERANCE = 1e-3
@@ -106,7 +106,7 @@ def _segment_problems(index: Path, database: Database) -> Iterator[str]:
         except FileNotFoundError as error:
             yield f"{error.filename} is missing"
             continue
-        live.append(reader.live_ids)
+        live.append(live_ids(segment))
         for start in range(0, segment.count, BLOCK_ROWS):
             rows = np.arange(start, min(start + BLOCK_ROWS, segment.count))
             norms = np.linalg.norm(reader.vectors(rows), axis=1)

@@ -31,7 +31,7 @@ _SCHEMA = """
 CREATE TABLE head (content TEXT NOT NULL, sha256 TEXT NOT NULL) STRICT;
 CREATE TABLE segments (
     uuid TEXT PRIMARY KEY, kind TEXT NOT NULL, count INTEGER NOT NULL, first_passage_id INTEGER NOT NULL,
-    ids BLOB, dead BLOB, size INTEGER NOT NULL, sha256 TEXT NOT NULL
+    ids BLOB, dead BLOB, size INTEGER NOT NULL, sha256 TEXT NOT NULL, front_size INTEGER, front_sha256 TEXT
 ) STRICT;
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -225,7 +225,7 @@ class WritableDatabase(Database):
         self._connection.execute("DELETE FROM segments")
         for one in segments:
             self._connection.execute(
-                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     one.uuid,
                     one.kind,
@@ -235,6 +235,8 @@ class WritableDatabase(Database):
                     one.dead,
                     one.file.size,
                     one.file.sha256,
+                    one.front.size if one.front else None,
+                    one.front.sha256 if one.front else None,
                 ),
             )
         content = head.to_json()
