@@ -150,13 +150,13 @@ def test_merging_again_and_again_changes_no_vector(vectors: Vectors, tmp_path: P
     before = SegmentReader(tmp_path, merged[0], DIM, whole=True).vectors(np.arange(5000))
     for number in range(3):
         start = 5000 + 1000 * number
-        merged.append(written(tmp_path, vectors[start : start + 1000], "flat", first=start + 1))
-        merged = compact(tmp_path, merged, DIM, "ivf", fully=True)
+        more = written(tmp_path, vectors[start : start + 1000], "flat", first=start + 1)
+        merged = compact(tmp_path, merged, [more], DIM, "ivf", fully=True)
         assert len(merged) == 1
     reader = SegmentReader(tmp_path, merged[0], DIM, whole=True)
     assert reader.segment.count == 8000
     np.testing.assert_array_equal(reader.vectors(np.arange(5000)), before)
-    gone = compact(tmp_path, [without(merged[0], np.arange(1, 3001))], DIM, "ivf")
+    gone = compact(tmp_path, [without(merged[0], np.arange(1, 3001))], [], DIM, "ivf")
     reader = SegmentReader(tmp_path, gone[0], DIM, whole=True)
     assert (reader.segment.count, reader.segment.first_passage_id) == (5000, 3001)
     np.testing.assert_array_equal(reader.vectors(np.arange(2000)), before[3000:])

@@ -469,18 +469,20 @@ def fake_segment(number: int, live: int, dead: int, first: int) -> Segment:
     return Segment(str(number), "flat", count, first, None, bits if dead else None, FileRecord(0, ""))
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)).filter(any), max_size=30))
-def test_merging_keeps_segments_few(sizes: list[tuple[int, int]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)).filter(any), max_size=30), st.integers(0, 5))
+def test_merging_keeps_segments_few(sizes: list[tuple[int, int]], fresh: int) -> None:
     first, segments = 1, []
     for number, (live, dead) in enumerate(sizes):
         segments.append(fake_segment(number, live, dead, first))
         first += live + dead
     kept = [segment for segment in segments if segment.live]
-    runs = compaction._runs(kept, fully=False)
+    old, new = segments[: len(segments) - fresh], segments[len(segments) - fresh :]
+    runs = compaction._runs(old, new, fully=False)
     assert [segment for run in runs for segment in run] == kept, "in order, and none lost"
     live = [sum(segment.live for segment in run) for run in runs]
     assert all(older > 2 * newer for older, newer in zip(live, live[1:], strict=False))
     for run in runs:
         dead = sum(segment.count - segment.live for segment in run)
         assert compaction._is_due(run, False) or dead <= 0.2 * run[0].count
-    assert len(compaction._runs(kept, fully=True)) <= 1
+    assert sum(any(segment in new for segment in run) for run in runs) <= 1, "what is new becomes one"
+    assert len(compaction._runs(old, new, fully=True)) <= 1

@@ -315,8 +315,8 @@ class Indexer:
             head, new = write()
             removed = np.array(database.remove_released(), np.int64)
             dim = Fingerprint.from_json(head.fingerprint).dim
-            segments = [*(without(segment, removed) for segment in old), *new]
-            segments = compact(self._path, segments, dim, head.index_type, fully=fully)
+            kept = [without(segment, removed) for segment in old]
+            segments = compact(self._path, kept, new, dim, head.index_type, fully=fully)
             passages, rows_gone = database.count("passages"), head.rows_gone + len(removed)
             shrink = rows_gone > (0 if fully else _GONE_SHARE * (passages + rows_gone))
             head = replace(

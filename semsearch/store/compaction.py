@@ -21,13 +21,20 @@ _GROWTH = 2
 
 
 def compact(
-    index: Path, segments: Sequence[Segment], dim: int, index_type: str, *, fully: bool = False
+    index: Path,
+    old: Sequence[Segment],
+    new: Sequence[Segment],
+    dim: int,
+    index_type: str,
+    *,
+    fully: bool = False,
 ) -> list[Segment]:
     """The segments after merging what is due; new files are written, and none is removed.
 
     Args:
         index: The index folder.
-        segments: In the order of their passages.
+        old: The segments of the last generation, in the order of their passages.
+        new: Those that came since, which become one.
         dim: Numbers in a vector.
         index_type: As of `segments.kind_for`.
         fully: Merge and drop all that can be, due or not.
@@ -36,10 +43,9 @@ def compact(
         OSError: The disk refused.
         DamagedIndexError: A segment that is merged is not what was written.
     """
-    kept = [segment for segment in segments if segment.live]
     return [
         _merged(index, run, dim, index_type) if _is_due(run, fully) or not _suits(run[0], index_type, dim) else run[0]
-        for run in _runs(kept, fully)
+        for run in _runs(old, new, fully)
     ]
 
 
@@ -50,12 +56,15 @@ def _suits(segment: Segment, index_type: str, dim: int) -> bool:
     return segment.kind == kind
 
 
-def _runs(segments: Sequence[Segment], fully: bool) -> list[list[Segment]]:
+def _runs(old: Sequence[Segment], new: Sequence[Segment], fully: bool) -> list[list[Segment]]:
     """Neighbours that become one segment."""
     runs: list[list[Segment]] = []
-    live = 0
-    for segment in reversed(segments):
-        if runs and live + segment.live <= MAX_ROWS and (fully or segment.live <= _GROWTH * live):
+    live, joined = 0, {segment.uuid for segment in new}
+    for segment in reversed([*old, *new]):
+        if not segment.live:
+            continue
+        joins = fully or segment.uuid in joined or segment.live <= _GROWTH * live
+        if runs and joins and live + segment.live <= MAX_ROWS:
             runs[-1].insert(0, segment)
             live += segment.live
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import random
 import tempfile
 import time
 import warnings
@@ -20,16 +19,13 @@ import onnxruntime
 import openvino
 import torch
 import transformers
+from passages import passages_of
 from record import report
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from semsearch import Encoder
-from semsearch.corpus.chunking import Chunker
-from semsearch.corpus.readers import read
-from semsearch.corpus.walk import walk
 from semsearch.encoder.models import load_model_files
-from semsearch.errors import UnreadableFileError
 
 BASE = "sentence-transformers float32"
 BATCH = 16
@@ -47,7 +43,7 @@ def main() -> None:
     given = arguments.parse_args()
     folder = load_model_files("all-MiniLM-L6-v2").folder
     auto, exact = Encoder(precision="auto"), Encoder(precision="float32")
-    texts = _texts(given.corpus, given.texts, exact)
+    texts = passages_of(given.corpus, given.texts, exact)
     tokens = sum(map(len, exact.tokenizer.token_ids(texts)))
     with tempfile.TemporaryDirectory() as exported:
         contenders: dict[str, Encode] = {
@@ -84,21 +80,6 @@ def _measure(
                 vectors[name] = given / np.linalg.norm(given, axis=1, keepdims=True)
     cosines = {name: (given * vectors[BASE]).sum(1) for name, given in vectors.items()}
     return rates, {name: f"cosine {one.mean():.5f}, least {one.min():.5f}" for name, one in cosines.items()}
-
-
-def _texts(corpus: Path, count: int, encoder: Encoder) -> list[str]:
-    chunker = Chunker(encoder.tokenizer.token_spans, encoder.max_tokens)
-    texts: list[str] = []
-    for file in walk([corpus]).files:
-        try:
-            for document in read(file):
-                if file.name.endswith(".jsonl"):
-                    texts.append(f"{document.title} {document.text}")
-                else:
-                    texts += [embedded for _, embedded in chunker.chunk(document)]
-        except UnreadableFileError:
-            continue
-    return random.Random(0).sample(texts, min(count, len(texts)))
 
 
 def _in_sorted_batches(folder: Path, run: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Encode:
