@@ -182,6 +182,6 @@ def test_every_command_is_documented(run: Run) -> None:
     readme = (CORPUS.parent.parent / "README.md").read_text(encoding="utf-8")
     listed = run("--help").stdout.split("Commands:")[1].split("\n")
     commands = [line.split()[0] for line in listed if line.strip()]
-    assert commands == ["delete", "index", "info", "list", "query"]
+    assert commands == ["compact", "delete", "export", "import", "index", "info", "list", "query", "verify"]
     for command in commands:
         assert f"semsearch {command}" in readme

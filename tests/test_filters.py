@@ -23,7 +23,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from semsearch.errors import InvalidInputError
-from semsearch.store.filters import DocumentFields, Filter, parse_filter, register
+from semsearch.store.filter_syntax import parse_filter
+from semsearch.store.filters import DocumentFields, Filter, register
 
 
 def nanoseconds(moment: datetime) -> int:

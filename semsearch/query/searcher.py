@@ -81,8 +81,8 @@ class Searcher:
             query: What is looked for, in words.
             k: How many hits at most, at least 1.
             per_document: How many of them one document may have; None for any number.
-            filter: A condition on documents, such as "path:docs/ and modified>=2026-01-01"; see `store.filters`. The
-                hits are the nearest of the passages for which it holds, however few these are.
+            filter: A condition on documents, such as "path:docs/ and modified>=2026-01-01", as `store.filter_syntax`
+                has it. The hits are the nearest of the passages for which it holds, however few these are.
             effort: Of approximate search, which large indexes use: more finds more of the nearest and takes longer.
                 1 finds 99 of 100.
 

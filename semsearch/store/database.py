@@ -215,7 +215,8 @@ class Database:
         Raises:
             InvalidInputError: It is no filter.
         """
-        from semsearch.store.filters import parse_filter, register  # most queries do without
+        from semsearch.store.filter_syntax import parse_filter  # most queries do without
+        from semsearch.store.filters import register
 
         where, values = parse_filter(condition).where()
         register(self._connection)
