@@ -106,20 +106,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("model"), "bert")
 
 
-@pytest.fixture(scope="module", params=["update", "first build"])
+@pytest.fixture(scope="module", params=["update", "first build", "most deleted"])
 def case(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     folder = tmp_path_factory.mktemp("crash")
     encoder = Encoder(str(model), precision="float32")
     old = None
     with Host(library(folder), f"MODEL = {str(model)!r}\n{SETUP}") as host:
         case = Case(host, encoder, folder, 0, None, {})
-        if request.param == "update":
+        if request.param != "first build":
             write_notes(folder / "notes", new=False)
             Indexer(folder / "base", model=encoder).update(folder / "notes")
             shutil.copytree(folder / "base", folder / "index")
             old = case.hits()
             assert old
         write_notes(folder / "notes", new=True)
+        if request.param == "most deleted":
+            for number in (0, 4, 5):
+                (folder / "notes" / f"{number}.md").unlink()
         case = Case(host, encoder, folder, 0, old, {})
         outcome = case.run(0, Mode.COUNT)
         assert outcome.status == 0, outcome

@@ -129,7 +129,8 @@ class Indexer:
 
         Args:
             source: A folder or a file, or several; or Documents, as many as there are.
-            rebuild: Whether all is read and embedded anew, with whatever model; the old index answers until it is done.
+            rebuild: Whether all is read and embedded anew, with whatever model, and nothing else is kept; the old index
+                answers until it is done.
             progress: Called now and then while it goes on.
 
         Raises:
@@ -164,15 +165,13 @@ class Indexer:
                 check_factory(index_type, encoder.dim)
             chunk = Chunk(encoder)
             known = {row.path: row for row in writer.database.files()} if old else {}
-            if rebuild:
-                changes, known = Changes(gone=[row.id for row in known.values()]), {}
-            else:
-                changes = Changes()
+            changes = Changes(gone=[row.id for row in known.values()] if rebuild else [])
+            unread = {} if rebuild else known
             if found:
-                compare(found.files, known, changes)
+                compare(found.files, unread, changes)
                 items = read_files(changes.fresh, chunk)
             else:
-                items = read_documents(_documents(sources), known, chunk)
+                items = read_documents(_documents(sources), unread, chunk)
             update = Update(self._path, writer.database, encoder, known, _reporter(progress, changes))
             leading = _through_first_document(items)
             retyped = old is not None and index_type != old.index_type
@@ -195,7 +194,8 @@ class Indexer:
                 raise NothingToIndexError(_nothing(root, [*(found.skipped if found else []), *update.skipped]))
             # Nothing is left to be done, so nothing is left to go on from.
             sweep(self._path, writer.database.segments(), keep_parts=False)
-            return self._summary(writer.head, encoder, found, changes, update, started)
+            removed = (old.files if old else 0) + update.added - writer.head.files
+            return self._summary(writer.head, encoder, found, changes, update, removed, started)
 
     def remove(self, paths: str | Iterable[str] = (), *, filter: str | None = None) -> int:
         """Remove files and documents by their paths in the index, or by a filter.
@@ -334,7 +334,14 @@ class Indexer:
         sweep(self._path, database.segments(), keep_parts=True)
 
     def _summary(
-        self, head: Head, encoder: Encoder, found: Walk | None, changes: Changes, update: Update, started: float
+        self,
+        head: Head,
+        encoder: Encoder,
+        found: Walk | None,
+        changes: Changes,
+        update: Update,
+        removed: int,
+        started: float,
     ) -> IndexSummary:
         skipped = [*(found.skipped if found else []), *update.skipped]
         files_skipped = sum(not one.path.endswith("/") for one in skipped)
@@ -352,7 +359,7 @@ class Indexer:
             files_added=update.added,
             files_changed=update.changed,
             files_unchanged=unchanged,
-            files_removed=len(changes.gone) - (update.changed if found else 0),
+            files_removed=removed,
             documents=head.documents,
             passages=head.passages,
             passages_embedded=update.embedded,

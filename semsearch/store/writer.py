@@ -102,9 +102,10 @@ def open_writer(index: Path, *, afresh: bool = False) -> Iterator[Writer]:
     except OSError as error:
         raise StorageError.of(f"cannot write {str(index)!r}", error) from error
     finally:
-        with suppress(OSError):  # they are not empty, and stay
-            (index / "segments").rmdir()
-            index.rmdir()
+        if not (index / DATABASE).exists():
+            with suppress(OSError):  # they are not empty, and stay
+                (index / "segments").rmdir()
+                index.rmdir()
 
 
 def _leave(index: Path, writer: Writer) -> None:
