@@ -26,7 +26,7 @@ from semsearch import Encoder, Indexer
 from semsearch.indexer import update
 from semsearch.store import compaction, database, writer
 update._AHEAD = 8
-update.PART_ROWS = 8
+update.PART_ROWS = PART_ROWS
 encoder = Encoder(MODEL, precision="float32")
 encoder.encode(["warm"])
 
@@ -34,6 +34,7 @@ def job(index, source):
     summary = Indexer(index, model=encoder).update(source)
     return [summary.generation, summary.passages]
 """
+PART_ROWS = 8
 # What the points are tried of: (mode, seed).
 KINDS = [
     (Mode.KILL_BEFORE, 0),
@@ -111,7 +112,7 @@ def case(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("crash")
     encoder = Encoder(str(model), precision="float32")
     old = None
-    with Host(library(folder), f"MODEL = {str(model)!r}\n{SETUP}") as host:
+    with Host(library(folder), f"MODEL, PART_ROWS = {str(model)!r}, {PART_ROWS}\n{SETUP}") as host:
         case = Case(host, encoder, folder, 0, None, {})
         if request.param != "first build":
             write_notes(folder / "notes", new=False)
@@ -138,15 +139,19 @@ def equal(some: Hits | None, others: Hits | None) -> bool:
     return some.keys() == others.keys() and np.allclose([some[k] for k in some], [others[k] for k in some], atol=1e-5)
 
 
-def check(case: Case, point: tuple[object, ...]) -> None:
-    """Either generation answers exactly, what is there is sound, and the next run completes."""
+def check(case: Case, mode: Mode, point: tuple[object, ...]) -> None:
+    """Either generation answers exactly, what is there is sound, and the next run goes on from there."""
     hits = case.hits()
     assert equal(hits, case.old) or equal(hits, case.new), point
     if hits is not None:
         assert list(verify(case.index)) == [], point
-    Indexer(case.index, model=case.encoder).update(case.folder / "notes")
+    parts = len(list(case.index.rglob("*.part")))
+    summary = Indexer(case.index, model=case.encoder).update(case.folder / "notes")
     assert equal(case.hits(), case.new), point
     assert list(verify(case.index)) == [], point
+    if mode in (Mode.KILL_BEFORE, Mode.KILL_AFTER) and case.old is None:
+        # Of the last part only a piece may be there.
+        assert summary.passages_embedded <= summary.passages - PART_ROWS * (parts - 1), point
     left = {path.suffix for path in case.index.rglob("*") if path.is_file()}
     assert left <= {".faiss", ".db", ".seal", ".lock", ".db-shm", ".db-wal"}, point
 
@@ -167,7 +172,7 @@ def test_a_fault_at_any_call(case: Case, mode: Mode, seed: int, request: pytest.
         elif outcome.status != 0:
             # A clear error, and the old generation as it was; a part of an error may have passed unnoticed.
             assert outcome.error.startswith(("StorageError", "DamagedIndexError")), point
-        check(case, point)
+        check(case, mode, point)
         tried += 1
     assert tried >= case.calls // stride
     logging.getLogger(__name__).info("%d points of %d calls, %s %d", tried, case.calls, mode.name, seed)
