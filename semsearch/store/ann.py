@@ -32,8 +32,7 @@ _SAMPLE_PER_LIST, _ITERATIONS = 64, 10
 _LEAST_SAMPLE = 4096
 # Candidates that are rescored for k hits: so many times k, and no fewer than the least.
 _RESCORED_PER_HIT, _RESCORED_LEAST = 20, 400
-# The lists probed, over the root of their number. At a million vectors that is 144 of 1,024 and a recall@10 of .995; with
-# half of the candidates as many milliseconds gave .993.
+# The lists probed, over the root of their number. At a million vectors that is 144 of 1,024, and a recall@10 of .995.
 _EFFORT = 4.5
 # Of FAISS's ways to scan lists the one in which threads share the lists of a query: a quarter faster with two.
 _OVER_LISTS = 15
