@@ -25,7 +25,6 @@ from semsearch.errors import (
     ModelMismatchError,
     NothingToIndexError,
 )
-from semsearch.store import segments
 
 QUERIES = json.loads((CORPUS.parent / "corpus_queries.json").read_text(encoding="utf-8"))
 
@@ -94,9 +93,9 @@ def test_hits_cite_the_exact_characters(sample_index: Path) -> None:
 
 
 def test_many_segments_answer_as_one(sample_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "SEGMENT_ROWS", 1)
-    monkeypatch.setattr("semsearch.indexer.SEGMENT_ROWS", 1)
-    monkeypatch.setattr("semsearch.encoder.encoder._WINDOW_TEXTS", 50)
+    monkeypatch.setattr("semsearch.indexer.update._AHEAD", 50)
+    monkeypatch.setattr("semsearch.indexer.update.PART_ROWS", 50)
+    monkeypatch.setattr("semsearch.store.compaction.MAX_ROWS", 60)
     Indexer(tmp_path / "many").update(CORPUS)
     assert len(list((tmp_path / "many" / "segments").iterdir())) > 3
     with Searcher(tmp_path / "many") as many, Searcher(sample_index) as one:
