@@ -34,8 +34,6 @@ _LEAST_SAMPLE = 4096
 _RESCORED_PER_HIT, _RESCORED_LEAST = 20, 400
 # The lists probed, over the root of their number. At a million vectors that is 144 of 1,024, and a recall@10 of .995.
 _EFFORT = 4.5
-# Of FAISS's ways to scan lists the one in which threads share the lists of a query: a quarter faster with two.
-_OVER_LISTS = 15
 # Of so many vectors that a filter lets through, each is scored: if they are of one topic they are in lists far from a
 # query of another, and probing finds .6 of its hits where each is a hundredth of the whole.
 _EXACT_SURVIVORS = 20_000
@@ -160,10 +158,7 @@ def search_ann(
     if selector is not None and survivors <= max(_EXACT_SURVIVORS, candidates):
         return _exactly(index, matrix, k, selector)
     # The fewer there are the farther away they may be.
-    base = faiss.downcast_index(index.base_index)
-    if isinstance(base, faiss.IndexIVFFastScan):
-        base.implem = _OVER_LISTS
-    inner = _parameters(base, effort * math.sqrt(index.ntotal / survivors), selector)
+    inner = _parameters(faiss.downcast_index(index.base_index), effort * math.sqrt(index.ntotal / survivors), selector)
     # Selection is the inner search's: FAISS passes over a selector of the outer parameters.
     outer = faiss.IndexRefineSearchParameters(k_factor=candidates / k, base_index_params=inner)
     scores, rows = index.search(matrix, k, params=outer)  # (1, k) each

@@ -2,7 +2,7 @@
 
 The vectors are real ones and more that are grown of them: a child is its parent plus the difference of two of the
 parent's ten nearest neighbours, with a little noise, normalized. The real ones are embedded from the passages of
-folders and BEIR `corpus.jsonl` files; 200 of them are kept aside as queries. They are kept in the file `--vectors`,
+folders and BEIR `corpus.jsonl` files; 1,000 of them are kept aside as queries. They are kept in the file `--vectors`,
 from which the next run takes them. Embedding is not in the build time, all else is.
 """
 
@@ -30,7 +30,7 @@ from semsearch.store.database import Database
 from semsearch.store.segments import VectorReader
 
 Vectors = NDArray[np.float32]
-DIM, QUERIES, K = 384, 200, 10
+DIM, QUERIES, K = 384, 1000, 10
 COLD_ROUNDS = 7
 TESTS = Path(__file__).resolve().parent.parent
 
