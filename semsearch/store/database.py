@@ -152,7 +152,11 @@ class Database:
                 "FROM segments ORDER BY first_passage_id"
             )
         ]
-        if len(heads) != 1 or head_digest(heads[0][0], segments) != heads[0][1]:
+        try:
+            sound = len(heads) == 1 and head_digest(heads[0][0], segments) == heads[0][1]
+        except (AttributeError, TypeError):  # what is damaged may be of any type
+            sound = False
+        if not sound:
             raise self._damaged("what it says of the index as a whole")
         return Head(**json.loads(heads[0][0])), segments
 
