@@ -26,7 +26,7 @@ _HASHED_BYTES = 64 * 2**20
 # What a FAISS file of an IndexFlatIP starts with: type, dimension, rows, two fields out of use, whether it is trained,
 # metric, numbers that follow.
 _FLAT_HEADER = struct.Struct("<4siqqq?iQ")
-# Vectors of a segment from which on approximate search pays: exact search of 50,000 x 384 takes 10 ms, this less than one.
+# Vectors of a segment from which on approximate search pays: exact search of 50,000 x 384 takes 10 ms, this below 1.
 _ANN_ROWS = 50_000
 # Fewer than these are searched exactly whatever is asked for.
 _LEAST_ANN_ROWS = 1000
