@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semsearch.encoder.encoder import Encoder
     from semsearch.errors import SemsearchError
-    from semsearch.indexer.indexer import Indexer, IndexSummary
+    from semsearch.indexer.indexer import Indexer
+    from semsearch.indexer.report import IndexSummary
     from semsearch.query.searcher import Searcher
     from semsearch.types import Document, Hit, Passage
 
@@ -31,7 +32,7 @@ _HOMES = {
     "Document": "semsearch.types",
     "Encoder": "semsearch.encoder.encoder",
     "Hit": "semsearch.types",
-    "IndexSummary": "semsearch.indexer.indexer",
+    "IndexSummary": "semsearch.indexer.report",
     "Indexer": "semsearch.indexer.indexer",
     "Passage": "semsearch.types",
     "Searcher": "semsearch.query.searcher",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,36 @@ def test_a_file_cut_off_removed_or_made_longer(index: Path, encoder: Encoder, tr
             is_told(index, encoder, truth, (path.name, None if damaged is None else len(damaged)))
             path.write_bytes(data)
     assert list(verify(index)) == []
+
+
+def test_a_null_where_a_value_belongs(index: Path, encoder: Encoder, truth: Hits) -> None:
+    """As a flipped byte makes it, of which SQLite takes no notice; once in a row that counts, once in all."""
+    path = index / "index.db"
+    data = path.read_bytes()
+    for table in ("head", "segments", "files", "documents", "passages"):
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[3] and not row[5]]
+        assert columns
+        for column, rows in itertools.product(columns, ("rowid = (SELECT min(rowid) FROM {})", "true")):
+            set_null(path, table, column, rows.format(table))
+            is_told(index, encoder, truth, (table, column, rows))
+            path.write_bytes(data)
+    assert list(verify(index)) == []
+
+
+def set_null(path: Path, table: str, column: str, rows: str) -> None:
+    """Set a column that must not be NULL to NULL; the schema says afterwards what it said before."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        [(schema,)] = database.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchall()
+        rewrite = "UPDATE sqlite_schema SET sql = ? WHERE name = ?"
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute(rewrite, (schema.replace("NOT NULL", ""), table))
+        database.execute("PRAGMA writable_schema = RESET")
+        database.execute(f"UPDATE {table} SET {column} = NULL WHERE {rows}")
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute(rewrite, (schema, table))
+        assert database.execute(f"SELECT count(*) FROM {table} WHERE {column} IS NULL").fetchone() != (0,)
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def test_swapped_files(index: Path, encoder: Encoder, truth: Hits) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from semsearch.indexer.indexer import IndexSummary, Progress
+    from semsearch.indexer.report import IndexSummary, Progress
     from semsearch.store.catalog import IndexInfo
     from semsearch.types import Hit
 

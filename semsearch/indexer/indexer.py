@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-
-import numpy as np
 
 from semsearch.corpus.walk import Skipped, Walk, walk
 from semsearch.encoder.encoder import Encoder
@@ -22,64 +19,20 @@ from semsearch.errors import (
     ModelMismatchError,
     NothingToIndexError,
 )
+from semsearch.indexer.commit import commit
+from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.sources import Changes, Chunk, Item, Read, compare, read_documents, read_files
 from semsearch.indexer.update import Update
 from semsearch.store.ann import check_factory
 from semsearch.store.catalog import sweep
-from semsearch.store.compaction import compact
 from semsearch.store.database import DATABASE
 from semsearch.store.manifest import Head, Segment
-from semsearch.store.segments import without
-from semsearch.store.writer import Writer, open_writer
+from semsearch.store.writer import open_writer
 from semsearch.types import Document
 
 Source = str | os.PathLike[str] | Document
 # From the nearest to float32 to the farthest.
 _PRECISIONS = ("float32", "float16", "bfloat16", "int8")
-# The database is written without holes once this share of its passages is gone.
-_GONE_SHARE = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an update is with what it has to read; the sizes are in bytes."""
-
-    files: int
-    files_total: int
-    bytes: int
-    bytes_total: int
-    passages: int
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSummary:
-    """What an update did, and what the index holds now.
-
-    Attributes:
-        files_found: Of the source, `files_indexed + files_skipped`; a document that was given counts as a file.
-        files_added: Of those that are indexed, how many are new; the others were changed or are as they were.
-        files_removed: How many the index had and has no more.
-        passages: How many the index holds; `passages_embedded` of them were embedded now.
-        skipped: What was left out, and why; folders too, whose paths end in `/`.
-    """
-
-    index: str
-    path: str
-    model: str
-    precision: str
-    generation: int
-    files_found: int
-    files_indexed: int
-    files_skipped: int
-    files_added: int
-    files_changed: int
-    files_unchanged: int
-    files_removed: int
-    documents: int
-    passages: int
-    passages_embedded: int
-    took_ms: int
-    skipped: tuple[Skipped, ...]
 
 
 class Indexer:
@@ -187,7 +140,7 @@ class Indexer:
                     head = self._new_head(old, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
                     return replace(head, index_type=index_type), update.segments
 
-                self._commit(writer, write)
+                commit(self._path, writer, write)
             else:
                 update.count(leading)
             if writer.head is None:
@@ -238,7 +191,7 @@ class Indexer:
                     writer.database.release(sorted(gone), reusable=False)
                     return old, []
 
-                self._commit(writer, write)
+                commit(self._path, writer, write)
             return len(gone)
 
     def _remove_matching(self, condition: str) -> int:
@@ -251,7 +204,7 @@ class Indexer:
                     count = writer.database.release_documents(condition)
                     return old, []
 
-                self._commit(writer, write)
+                commit(self._path, writer, write)
             return count
 
     def compact(self) -> None:
@@ -263,7 +216,7 @@ class Indexer:
         self._check_there()
         with open_writer(self._path) as writer:
             if old := writer.head:
-                self._commit(writer, lambda: (old, []), fully=True)
+                commit(self._path, writer, lambda: (old, []), fully=True)
 
     def _check_there(self) -> None:
         if not (self._path / DATABASE).exists():
@@ -306,32 +259,6 @@ class Indexer:
             index_type="auto",
             rows_gone=rows_gone,
         )
-
-    def _commit(self, writer: Writer, write: Callable[[], tuple[Head, list[Segment]]], *, fully: bool = False) -> None:
-        """Commit what `write` writes, which returns a head to go on from and new segments; what is due is merged."""
-        database = writer.database
-        with writer.transaction():
-            old = database.segments() if writer.head else []
-            head, new = write()
-            removed = np.array(database.remove_released(), np.int64)
-            dim = Fingerprint.from_json(head.fingerprint).dim
-            kept = [without(segment, removed) for segment in old]
-            segments = compact(self._path, kept, new, dim, head.index_type, fully=fully)
-            passages, rows_gone = database.count("passages"), head.rows_gone + len(removed)
-            shrink = rows_gone > (0 if fully else _GONE_SHARE * (passages + rows_gone))
-            head = replace(
-                head,
-                generation=writer.generation + 1,
-                built=datetime.now(UTC).isoformat(timespec="seconds"),
-                files=database.count("files"),
-                documents=database.count("documents"),
-                passages=passages,
-                rows_gone=0 if shrink else rows_gone,
-            )
-            database.set_head(head, segments)
-        if shrink:
-            writer.shrink()
-        sweep(self._path, database.segments(), keep_parts=True)
 
     def _summary(
         self,
