@@ -9,11 +9,39 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading of a document: where its line starts, how deep it is (1 is the top), what it says."""
+    """What a section of a document is called; in source code, a function or a class.
+
+    Attributes:
+        char_start: Where the section starts.
+        level: How deep it is; 1 is the top.
+        text: What the heading says.
+        char_end: Where the text that says just that ends, markup and line end included; `char_start` if all of the
+            section's text is more than its heading.
+    """
 
     char_start: int
     level: int
     text: str
+    char_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A page, slide, sheet or the like, by which a place in a document is named; it ends where the next one starts.
+
+    Attributes:
+        char_start: Where its text starts.
+        kind: "page", "slide", "sheet", "cell" of a notebook; what else there is, in one word.
+        number: From 1, as the program that shows the document counts.
+        name: Of a sheet, its name.
+        columns: Of a sheet, the columns that its lines have cells of, such as "A:F".
+    """
+
+    char_start: int
+    kind: str
+    number: int
+    name: str = ""
+    columns: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +57,9 @@ class Document:
         body_start: Where the text proper begins; what stands before it (front matter) makes no passage.
         markup: Spans of the text, in order, that are not read out: where links lead, tags. They count as no
             tokens and are not embedded.
-        line_numbers: The line of the file, from 1, that each line of `text` stands on; None where
+        line_numbers: The line of the file, or row of the sheet, from 1, that each line of `text` stands on; None where
             they are the same lines.
+        parts: Its pages, slides, sheets or the like, in the order of the text; none in formats without.
     """
 
     path: str
@@ -41,14 +70,18 @@ class Document:
     body_start: int = 0
     markup: Sequence[tuple[int, int]] = ()
     line_numbers: Sequence[int] | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of a document that is embedded: `document.text[char_start:char_end] == text`.
 
-    Lines count from 1 and include the last; `page` is None for formats without pages; `heading` is
-    the path of headings over the passage, such as `Install > Linux`, or empty.
+    Attributes:
+        line_start: The first line, from 1; `line_end` is the last.
+        heading: The path of headings over the passage, such as `Install > Linux`, or empty.
+        page: The page that it starts on; None in formats without pages.
+        place: Where it stands in a document that has parts: "page 3", "slides 4-5", "Sales!A2:F40"; else empty.
     """
 
     text: str
@@ -58,14 +91,21 @@ class Passage:
     line_end: int
     heading: str
     page: int | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer to a query; a higher score is better. The span is that of `Passage`."""
+    """One answer to a query; a higher score is better. Span, heading and place are those of `Passage`.
+
+    Attributes:
+        id: The passage's number in its index; it means this passage for as long as the index has it.
+        stale: Whether the file has changed since it was indexed, or is gone.
+    """
 
     rank: int
     score: float
+    id: int
     path: str
     title: str
     heading: str
@@ -74,5 +114,7 @@ class Hit:
     char_start: int
     char_end: int
     page: int | None
+    place: str
+    stale: bool
     text: str
     metadata: Mapping[str, Any]

@@ -18,7 +18,9 @@ from conftest import CORPUS, Run
 
 from semsearch import Searcher
 
-HIT_KEYS = "rank score path title heading line_start line_end char_start char_end page text metadata".split()
+HIT_KEYS = (
+    "rank score id path title heading line_start line_end char_start char_end page place stale text metadata".split()
+)
 
 
 def fails(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -18,9 +18,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from semsearch import Encoder
-from semsearch.corpus import markdown
 from semsearch.corpus.chunking import Chunker
-from semsearch.corpus.readers import read
+from semsearch.corpus.formats import ReadOptions
+from semsearch.corpus.readers import markdown, read
 from semsearch.corpus.walk import walk
 from semsearch.errors import SourceNotFoundError, UnreadableFileError
 from semsearch.types import Document
@@ -30,7 +30,7 @@ CHUNKER = Chunker(ENCODER.tokenizer.token_spans, ENCODER.max_tokens)
 
 
 def documents(path: Path) -> list[Document]:
-    return list(read(walk([path]).files[0]))
+    return list(read(walk([path]).files[0], ReadOptions()))
 
 
 def refusal(path: Path) -> str:
@@ -192,7 +192,7 @@ def test_markup_is_neither_embedded_nor_counted_and_stays_in_the_passage(tmp_pat
 def test_no_markup_takes_more_than_linear_time() -> None:
     # Linear time is seconds, quadratic time would be hours.
     pieces = ["[", "[a](", "![", "`", "<!--", "<a ", "[a]: ", '[a](b "', "\\[", "[[a]", "`` ` ", "[\\]", "[a] "]
-    code = "from semsearch.corpus.markdown import parse\n" + "\n".join(
+    code = "from semsearch.corpus.readers.markdown import parse\n" + "\n".join(
         f"parse({piece!r} * 200_000)" for piece in pieces
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -222,7 +222,7 @@ def check_passages(document: Document) -> None:
 
 def test_passages_of_the_sample_corpus_lose_nothing_and_fit() -> None:
     for file in walk([CORPUS]).files:
-        for document in read(file):
+        for document in read(file, ReadOptions()):
             if document.line_numbers is None:
                 check_passages(document)
 

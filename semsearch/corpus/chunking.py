@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.types import Document, Heading, Passage
+from semsearch.types import Document, Heading, Part, Passage
 
 # Of a text: the character spans of its tokens, int64 (n_tokens, 2), without special tokens.
 TokenSpans = Callable[[str], NDArray[np.int64]]
@@ -52,30 +52,35 @@ class Chunker:
         token_starts = token_starts[~_within(token_starts, markup)]
         headings = document.headings
         heading_starts = [heading.char_start for heading in headings]
+        part_starts = [part.char_start for part in document.parts]
         for start, end in self._spans(document, token_starts, heading_starts):
             first, last = (int(np.searchsorted(line_starts, at, "right")) for at in (start, end - 1))
             numbers = document.line_numbers
-            heading = _heading_path(headings[: bisect.bisect_right(heading_starts, start)], document.title)
+            over = headings[: bisect.bisect_right(heading_starts, start)]
+            lines = (numbers[first - 1], numbers[last - 1]) if numbers else (first, last)
+            first_part = max(0, bisect.bisect_right(part_starts, start) - 1)
+            parts = document.parts[first_part : bisect.bisect_left(part_starts, end)]
             passage = Passage(
                 text[start:end],
                 start,
                 end,
-                numbers[first - 1] if numbers else first,
-                numbers[last - 1] if numbers else last,
-                heading,
+                *lines,
+                _heading_path(over, document.title),
+                parts[0].number if parts and parts[0].kind == "page" else None,
+                _place(parts, lines),
             )
-            yield passage, self._embedded(document.title, passage, markup, is_section=start in heading_starts)
+            body_start = over[-1].char_end if over and over[-1].char_start == start else start
+            yield passage, self._embedded(document.title, passage, body_start, markup)
 
-    def _embedded(self, title: str, passage: Passage, markup: NDArray[np.int64], *, is_section: bool) -> str:
+    def _embedded(self, title: str, passage: Passage, body_start: int, markup: NDArray[np.int64]) -> str:
         prefix = "\n".join(part for part in (title, passage.heading) if part)
         spans = self._token_spans(prefix)
         limit = self._budget // _PREFIX_SHARE
-        body_start = passage.char_start
         if len(spans) > limit:
             prefix = prefix[: spans[limit - 1, 1]]
-        elif is_section and "\n" in passage.text:
-            # The line that the passage opens with is the last heading of its prefix.
-            body_start += passage.text.index("\n") + 1
+            body_start = passage.char_start
+        elif body_start >= passage.char_end:  # a heading alone
+            body_start = passage.char_start
         body = _read_out(passage, body_start, markup)
         return f"{prefix}\n{body}" if prefix else body
 
@@ -170,6 +175,17 @@ def _stripped(text: str, bounds: Sequence[int]) -> Iterator[tuple[int, int]]:
             indent = len(piece) - len(piece.lstrip(" \t"))
             offset = start if offset == start + indent and text[start - 1 : start] in ("", "\n") else offset
             yield offset, start + len(piece.rstrip())
+
+
+def _place(parts: Sequence[Part], lines: tuple[int, int]) -> str:
+    """What people call the place of these lines in these parts."""
+    if not parts:
+        return ""
+    first, last = parts[0], parts[-1]
+    if first.columns:
+        left, _, right = first.columns.partition(":")
+        return f"{first.name}!{left}{lines[0]}:{right}{lines[1]}"
+    return f"{first.kind} {first.number}" if first is last else f"{first.kind}s {first.number}-{last.number}"
 
 
 def _heading_path(headings: Sequence[Heading], title: str) -> str:

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from semsearch.corpus.chunking import Chunker
-from semsearch.corpus.readers import check_type, read
+from semsearch.corpus.formats import ReadOptions, format_of
+from semsearch.corpus.readers import read
 from semsearch.corpus.walk import Skipped, SourceFile
 from semsearch.encoder.encoder import Encoder
 from semsearch.errors import InvalidInputError, UnreadableFileError
@@ -123,11 +124,11 @@ def read_files(files: Iterable[SourceFile], chunk: Chunk) -> Iterator[Item]:
     for file in files:
         done += file.size
         try:
-            check_type(file)
+            format_of(file.name)
             # The hash comes before the text: if the file changes in between, the next update reads it again.
             row = _row(file)
             empty = True
-            for document in read(file):
+            for document in read(file, ReadOptions()):
                 if passages := chunk(document):
                     empty = False
                     yield Read(row, document, passages, done)
@@ -185,5 +186,13 @@ def _checked(document: object) -> bytes:
         raise InvalidInputError(
             f"the document {path!r:.80} has a lone surrogate, no character: {error.reason}"
         ) from None
-    parts = (document.title, metadata, document.headings, document.body_start, document.markup, document.line_numbers)
+    parts = (
+        document.title,
+        metadata,
+        document.headings,
+        document.body_start,
+        document.markup,
+        document.line_numbers,
+        document.parts,
+    )
     return f"{parts!a}\n{document.text}".encode()

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from semsearch.store.seal import read_seal
 from semsearch.types import Passage
 
 DATABASE = "index.db"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 APPLICATION_ID = 0x53454D53  # "SEMS"
 # What the disk or the folder is to blame for; any other error of SQLite tells of a damaged database.
 _DISK = {
@@ -39,7 +40,9 @@ _DISK = {
 }
 FILE_COLUMNS = "id, path, size, mtime_ns, seen_ns, sha256, given"
 DOCUMENT_COLUMNS = "id, file_id, title, metadata"
-PASSAGE_COLUMNS = "id, document_id, text, char_start, char_end, line_start, line_end, heading, page, content"
+# In the order of the class.
+PASSAGE_FIELDS = tuple(field.name for field in fields(Passage))
+PASSAGE_COLUMNS = f"id, document_id, {', '.join(PASSAGE_FIELDS)}, content"
 _SOME = 500
 
 
@@ -174,7 +177,11 @@ class Database:
                     if row_check(one[:-1]) != one[-1]:
                         raise self._damaged(f"{name} {one[0]}")
                 found[passage[0]] = StoredPassage(
-                    document[0], file[1], document[2], json.loads(document[3]), Passage(*passage[2:9])
+                    document[0],
+                    FileRow(*(*file[:6], bool(file[6]))),
+                    document[2],
+                    json.loads(document[3]),
+                    Passage(*passage[2:-2]),
                 )
         if missing := set(ids) - found.keys():
             raise DamagedIndexError(

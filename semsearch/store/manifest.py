@@ -101,7 +101,7 @@ class StoredPassage:
     """A passage with what is known of its document."""
 
     document_id: int
-    path: str
+    file: FileRow
     title: str
     metadata: dict[str, Any]
     passage: Passage

@@ -17,6 +17,7 @@ from semsearch.store.database import (
     FILE_COLUMNS,
     FORMAT_VERSION,
     PASSAGE_COLUMNS,
+    PASSAGE_FIELDS,
     Database,
     check_version,
     translated,
@@ -45,7 +46,7 @@ CREATE INDEX documents_of_file ON documents (file_id);
 CREATE TABLE passages (
     id INTEGER PRIMARY KEY AUTOINCREMENT, document_id INTEGER NOT NULL REFERENCES documents, text TEXT NOT NULL,
     char_start INTEGER NOT NULL, char_end INTEGER NOT NULL, line_start INTEGER NOT NULL, line_end INTEGER NOT NULL,
-    heading TEXT NOT NULL, page INTEGER, content BLOB NOT NULL, row_check INTEGER NOT NULL
+    heading TEXT NOT NULL, page INTEGER, place TEXT NOT NULL, content BLOB NOT NULL, row_check INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX passages_of_document ON passages (document_id)
 """
@@ -163,7 +164,7 @@ class WritableDatabase(Database):
     def put_passages(self, passages: Iterable[tuple[int, int, Passage, bytes]]) -> None:
         """Add passages, or give those that lost theirs a new document: each its id, its document's, its content."""
         rows = (
-            (number, document, p.text, p.char_start, p.char_end, p.line_start, p.line_end, p.heading, p.page, content)
+            (number, document, *(getattr(p, name) for name in PASSAGE_FIELDS), content)
             for number, document, p, content in passages
         )
         self._insert("INSERT OR REPLACE INTO passages", PASSAGE_COLUMNS, rows)

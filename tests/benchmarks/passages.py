@@ -7,6 +7,7 @@ from pathlib import Path
 
 from semsearch import Encoder
 from semsearch.corpus.chunking import Chunker
+from semsearch.corpus.formats import ReadOptions
 from semsearch.corpus.readers import read
 from semsearch.corpus.walk import walk
 from semsearch.errors import UnreadableFileError
@@ -18,7 +19,7 @@ def passages_of(corpus: Path, count: int, encoder: Encoder) -> list[str]:
     texts: list[str] = []
     for file in walk([corpus]).files:
         try:
-            for document in read(file):
+            for document in read(file, ReadOptions()):
                 if file.name.endswith(".jsonl"):
                     texts.append(f"{document.title} {document.text}")
                 else:

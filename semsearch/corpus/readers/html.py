@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from pathlib import PurePosixPath
 
-from semsearch.types import Heading
+from semsearch.corpus.decoding import decode
+from semsearch.corpus.formats import ReadOptions
+from semsearch.corpus.walk import SourceFile
+from semsearch.errors import UnreadableFileError
+from semsearch.types import Document, Heading
 
 # Their content is not the page's text.
 _UNSEEN = frozenset({"script", "style", "template", "noscript", "svg", "nav", "select", "button", "iframe"})
@@ -16,6 +22,15 @@ _INLINE = frozenset(
     "ruby s samp small span strike strong sub sup time tt u var wbr".split()
 )
 _HEADING = re.compile("h[1-6]")
+
+
+def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
+    """What the page shows."""
+    page = extract(decode(file))
+    if not page.text.strip():
+        raise UnreadableFileError("empty")
+    first = page.headings[0].text if page.headings else PurePosixPath(file.name).stem
+    yield Document(file.name, page.text, page.title or first, {}, page.headings, line_numbers=page.line_numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class _Extractor(HTMLParser):
                 level, first, char_start = self._heading
                 text = " ".join(line for line, _ in self.lines[first:])
                 if text:
-                    self.headings.append(Heading(char_start, level, text))
+                    self.headings.append(Heading(char_start, level, text, self._length))
                 self._heading = None
             self._end_block()
 

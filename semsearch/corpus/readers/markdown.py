@@ -7,13 +7,17 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from semsearch.types import Heading
+from semsearch.corpus.decoding import decode
+from semsearch.corpus.formats import ReadOptions
+from semsearch.corpus.walk import SourceFile
+from semsearch.types import Document, Heading
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.{0,65536}?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _YAML_ANCHOR = re.compile(r"(?:^|[\s\[{,:-])&\w", re.MULTILINE)
@@ -38,6 +42,25 @@ _MARKUP = re.compile(
     rf"|<!--(?s:.){{0,1000}}?-->|{_TAG}",
     re.MULTILINE,
 )
+
+
+def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
+    """The file as it stands; its front matter is metadata."""
+    text = decode(file)
+    parsed = parse(text)
+    title = parsed.metadata.get("title")
+    if not (isinstance(title, str) and title.strip()):
+        first = parsed.headings[0] if parsed.headings else None
+        title = first.text if first and first.level == 1 else PurePosixPath(file.name).stem
+    yield Document(
+        file.name,
+        text,
+        title.strip(),
+        parsed.metadata,
+        parsed.headings,
+        body_start=parsed.body_start,
+        markup=parsed.markup,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +104,8 @@ def _front_matter(text: str) -> tuple[dict[str, Any], int]:
 def _headings(tokens: Sequence[Token], line_starts: Sequence[int]) -> Iterator[Heading]:
     for token, content in itertools.pairwise(tokens):
         if token.type == "heading_open" and token.map and (words := _plain(content.content)):
-            yield Heading(line_starts[token.map[0]], int(token.tag[1:]), words)
+            start, end = (line_starts[line] for line in token.map)
+            yield Heading(start, int(token.tag[1:]), words, end)
 
 
 def _markup(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

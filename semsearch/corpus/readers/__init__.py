@@ -1,0 +1,32 @@
+"""Files to documents: a module for each family of formats, loaded when a file needs it.
+
+Each has `read(file, options)`, which yields the documents of a file, and raises UnreadableFileError before the first of
+them, never after one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from semsearch.corpus.formats import ReadOptions, format_of
+from semsearch.corpus.walk import SourceFile
+from semsearch.errors import UnreadableFileError
+from semsearch.types import Document
+
+
+def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
+    """Yield the documents of a file: one in most formats, one a record in others.
+
+    Raises:
+        UnreadableFileError: The type is not supported, or the file is too large, empty, broken or not permitted; before
+            the first document, never after one.
+    """
+    found = format_of(file.name)
+    limit = found.max_file_size if options.max_file_size is None else options.max_file_size
+    if file.size > limit:
+        raise UnreadableFileError(f"{file.size / 2**20:.1f} MiB is over the limit of {limit / 2**20:g} MiB")
+    try:
+        yield from import_module(f"semsearch.corpus.readers.{found.module}").read(file, options)
+    except OSError as error:
+        raise UnreadableFileError(f"cannot be read: {error.strerror}") from None
