@@ -57,6 +57,7 @@ class Document:
         body_start: Where the text proper begins; what stands before it (front matter) makes no passage.
         markup: Spans of the text, in order, that are not read out: where links lead, tags. They count as no
             tokens and are not embedded.
+        code: Spans of the text, in order, that are source code or otherwise laid out by lines: no sentences.
         line_numbers: The line of the file, or row of the sheet, from 1, that each line of `text` stands on; None where
             they are the same lines.
         parts: Its pages, slides, sheets or the like, in the order of the text; none in formats without.
@@ -69,6 +70,7 @@ class Document:
     headings: tuple[Heading, ...] = ()
     body_start: int = 0
     markup: Sequence[tuple[int, int]] = ()
+    code: Sequence[tuple[int, int]] = ()
     line_numbers: Sequence[int] | None = None
     parts: tuple[Part, ...] = ()
 

@@ -3,151 +3,260 @@
 from __future__ import annotations
 
 import bisect
-import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semsearch.errors import InvalidInputError
 from semsearch.types import Document, Heading, Part, Passage
 
-# Of a text: the character spans of its tokens, int64 (n_tokens, 2), without special tokens.
-TokenSpans = Callable[[str], NDArray[np.int64]]
+# Of a text: where its tokens start, ascending, int64 (n_tokens,), without special tokens.
+TokenStarts = Callable[[str], NDArray[np.int64]]
 
-# Tokens of a passage, title and heading included. Short passages are found better than long ones: on long
-# articles windows of 60 words score .752 nDCG@10, of 120 words .729, of 180 words .713.
+# Tokens of a passage, title and headings included, and of what it repeats of the one before.
 CHUNK_TOKENS = 128
+OVERLAP = 16
 # A section shorter than this is joined with the next: a line or two by themselves say too little.
 _SMALL = 32
 # The title and the headings take at most this share of a passage's tokens.
 _PREFIX_SHARE = 4
 # Cutting a text at a space can change how the tokens beside the cut fall; so many are kept free for it.
 _SLACK = 4
+# A passage has at most so many characters a token, so that it stays short where there is hardly any: in base64, say.
+# It is more than any real token has, and more than a tokenizer takes for a word, so that a piece of it is one token.
+_LONGEST_TOKEN = 512
 
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)*\n")
-_PIECE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n")
+# How bad it is to cut at a place.
+_BLOCK, _INNER_BLOCK, _CODE_LINE, _SENTENCE, _LINE, _WORD, _TOKEN = range(1, 8)
+
+_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)*\n(?=([ \t]?))")
+_ITEM = re.compile(r"\n(?=([ \t]*)(?:[-*+\u2022]|\d{1,4}[.)])[ \t])")
+_LINE_END = re.compile(r"\n")
+_SENTENCE_END = re.compile(r"""[.!?\u2026]["')\]\u201d\u2019]*\s+|[\u3002\uff01\uff1f]["')\]\u201d\u2019]*\s*""")
+_SPACE = re.compile(r"\s+")
 
 
 class Chunker:
-    """Cuts documents at headings, paragraphs, lines and sentences into passages of `max_tokens` at most."""
+    """Cuts documents into passages: between sections, then blocks, items, lines of code, sentences, words."""
 
-    def __init__(self, token_spans: TokenSpans, max_tokens: int) -> None:
+    def __init__(
+        self, token_starts: TokenStarts, max_tokens: int, chunk_tokens: int = CHUNK_TOKENS, overlap: int = OVERLAP
+    ) -> None:
         """Make a chunker.
 
         Args:
-            token_spans: The model's own tokenizer.
+            token_starts: The model's own tokenizer.
             max_tokens: Tokens that the model takes, special tokens not counted.
+            chunk_tokens: Tokens of a passage at most, its title and headings included.
+            overlap: Tokens at most that a passage repeats of the one before, where the cut falls within prose.
+
+        Raises:
+            InvalidInputError: `chunk_tokens` is below 16 or above `max_tokens`, or `overlap` above a quarter of it.
         """
-        self._token_spans = token_spans
-        self._budget = max(8, min(CHUNK_TOKENS, max_tokens) - _SLACK)
+        if not chunk_tokens >= 16 or (chunk_tokens > max_tokens and chunk_tokens != CHUNK_TOKENS):
+            raise InvalidInputError(f"chunk tokens must be 16 to {max_tokens} with this model, got {chunk_tokens}")
+        if not 0 <= overlap <= chunk_tokens // 4:
+            raise InvalidInputError(
+                f"overlap must be 0 to {chunk_tokens // 4}, a quarter of the chunk tokens, got {overlap}"
+            )
+        self._token_starts = token_starts
+        self._budget = max(8, min(chunk_tokens, max_tokens) - _SLACK)
+        self._overlap = overlap
 
     def chunk(self, document: Document) -> Iterator[tuple[Passage, str]]:
         """Yield each passage and what is to be embedded for it: its title, its headings, its text."""
-        text = document.text
-        line_starts = np.array([0, *(m.end() for m in re.finditer("\n", text))])
+        place = _Places(document)
         markup = np.array(document.markup, dtype=np.int64).reshape(-1, 2)
-        token_starts = self._token_spans(text)[:, 0]
-        token_starts = token_starts[~_within(token_starts, markup)]
-        headings = document.headings
-        heading_starts = [heading.char_start for heading in headings]
-        part_starts = [part.char_start for part in document.parts]
-        for start, end in self._spans(document, token_starts, heading_starts):
-            first, last = (int(np.searchsorted(line_starts, at, "right")) for at in (start, end - 1))
-            numbers = document.line_numbers
-            over = headings[: bisect.bisect_right(heading_starts, start)]
-            lines = (numbers[first - 1], numbers[last - 1]) if numbers else (first, last)
-            first_part = max(0, bisect.bisect_right(part_starts, start) - 1)
-            parts = document.parts[first_part : bisect.bisect_left(part_starts, end)]
-            passage = Passage(
-                text[start:end],
-                start,
-                end,
-                *lines,
-                _heading_path(over, document.title),
-                parts[0].number if parts and parts[0].kind == "page" else None,
-                _place(parts, lines),
-            )
-            body_start = over[-1].char_end if over and over[-1].char_start == start else start
-            yield passage, self._embedded(document.title, passage, body_start, markup)
+        prefixed = lru_cache(maxsize=8)(self._prefix)
+        for start, end in self._spans(document, markup):
+            passage, body_start = place.passage(start, end)
+            prefix, whole = prefixed(document.title, passage.heading)
+            # The heading that the passage opens with is the last of its prefix.
+            body = _read_out(passage, body_start if whole and body_start < end else start, markup)
+            yield passage, f"{prefix}\n{body}" if prefix else body
 
-    def _embedded(self, title: str, passage: Passage, body_start: int, markup: NDArray[np.int64]) -> str:
-        prefix = "\n".join(part for part in (title, passage.heading) if part)
-        spans = self._token_spans(prefix)
-        limit = self._budget // _PREFIX_SHARE
-        if len(spans) > limit:
-            prefix = prefix[: spans[limit - 1, 1]]
-            body_start = passage.char_start
-        elif body_start >= passage.char_end:  # a heading alone
-            body_start = passage.char_start
-        body = _read_out(passage, body_start, markup)
-        return f"{prefix}\n{body}" if prefix else body
+    def _prefix(self, title: str, heading: str) -> tuple[str, bool]:
+        """What stands in front of a passage's text, and whether that is all of its title and headings."""
+        prefix = "\n".join(part for part in (title, heading) if part)
+        starts, limit = self._token_starts(prefix), self._budget // _PREFIX_SHARE
+        return (prefix[: starts[limit]].rstrip(), False) if len(starts) > limit else (prefix, True)
 
-    def _spans(
-        self, document: Document, token_starts: NDArray[np.int64], heading_starts: Sequence[int]
-    ) -> Iterator[tuple[int, int]]:
-        """Pack the document's pieces, in order, into spans of at most the budget."""
-        title_tokens = len(self._token_spans(document.title))
-        # The headings' length is known only once the passage is; half of the prefix's share is kept for them.
+    def _spans(self, document: Document, markup: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """The spans of the passages, in order, without white space at their ends."""
         share = self._budget // _PREFIX_SHARE
-        limit = self._budget - (share if document.headings else min(share, title_tokens))
-
-        def count(start: int, end: int) -> int:
-            return int(np.searchsorted(token_starts, end) - np.searchsorted(token_starts, start))
-
-        sections = set(heading_starts)
-        span: tuple[int, int] | None = None
-        for start, end in self._pieces(document, heading_starts, limit, count, token_starts):
-            if span is not None:
-                new_section = start in sections and count(*span) >= _SMALL
-                if new_section or count(span[0], end) > limit:
-                    yield span
-                    span = None
-            span = (span[0], end) if span else (start, end)
-        if span:
-            yield span
-
-    def _pieces(
-        self,
-        document: Document,
-        heading_starts: Sequence[int],
-        limit: int,
-        count: Callable[[int, int], int],
-        token_starts: NDArray[np.int64],
-    ) -> Iterator[tuple[int, int]]:
-        """Paragraphs; of those over the limit their lines and sentences; of those the tokens that fit."""
-        text = document.text
-        cuts = [match.end() for match in _BLANK_LINES.finditer(text, document.body_start)]
-        bounds = sorted({document.body_start, *cuts, *heading_starts, len(text)})
-        for start, end in _stripped(text, bounds):
-            if count(start, end) <= limit:
-                if count(start, end):
-                    yield start, end
+        # The headings' length is known only once the passage is; their whole share is kept for them.
+        title = len(self._token_starts(document.title)) if not document.headings else share
+        tokens = _filled_up(self._token_starts(document.text), len(document.text))
+        tokens = tokens[~_within(tokens, markup)]
+        cutter = _Cutter(document, tokens, self._budget - min(share, title), self._overlap)
+        held: tuple[int, int] | None = None
+        for start, end in cutter.spans():
+            if held and cutter.count(start, end) == 0:  # markup alone
+                held = (held[0], end)
                 continue
-            inner = sorted({start, *(m.end() for m in _PIECE_END.finditer(text, start, end)), end})
-            for piece_start, piece_end in _stripped(text, inner):
-                yield from _by_tokens(text, piece_start, piece_end, limit, token_starts)
+            if held:
+                yield held
+            held = (start, end)
+        if held:
+            yield held
 
 
-def _by_tokens(
-    text: str, start: int, end: int, limit: int, token_starts: NDArray[np.int64]
-) -> Iterator[tuple[int, int]]:
-    first, last = (int(np.searchsorted(token_starts, at)) for at in (start, end))
-    while last - first > limit:
-        cut = first + limit
-        # Cut before a word if one starts in the later half of what fits.
-        for candidate in range(cut, first + limit // 2, -1):
-            if text[token_starts[candidate] - 1].isspace():
-                cut = candidate
-                break
-        stop = int(token_starts[cut])
-        if stop <= start:  # one character of more tokens than fit
-            break
-        yield from _stripped(text, [start, stop])
-        start, first = stop, cut
-    if last > first:
-        yield from _stripped(text, [start, end])
+class _Cutter:
+    """Where a document is cut; passages have at most `limit` tokens."""
+
+    def __init__(self, document: Document, tokens: NDArray[np.int64], limit: int, overlap: int) -> None:
+        self._document = document
+        self._text = document.text
+        self._tokens = tokens
+        self._limit = limit
+        self._overlap = overlap
+        self._code = np.array(document.code, dtype=np.int64).reshape(-1, 2)
+        at, level = self._block_cuts()
+        self._cuts, self._levels = at.tolist(), level.tolist()
+        # By tokens before them: between two cuts with equal many there is markup alone.
+        self._cut_tokens = np.searchsorted(tokens, at).tolist()
+
+    def count(self, start: int, end: int) -> int:
+        """Tokens of a span."""
+        first, last = np.searchsorted(self._tokens, (start, end)).tolist()
+        return int(last - first)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """The passages' spans."""
+        document = self._document
+        # What is one sheet's is no other's; slides and cells may share a passage if they are small.
+        apart = {part.char_start for part in document.parts if part.columns}
+        starts = {*apart, *(part.char_start for part in document.parts if part.kind != "page")}
+        starts.update(heading.char_start for heading in document.headings)
+        bounds = [document.body_start, *sorted(at for at in starts if at > document.body_start), len(self._text)]
+        tokens = np.searchsorted(self._tokens, bounds).tolist()
+        first = 0
+        for number, (bound, before) in enumerate(zip(bounds, tokens, strict=True)):
+            if before - tokens[first] >= _SMALL or bound in apart or number == len(bounds) - 1:
+                yield from self._cut(bounds[first], bound, tokens[first], before)
+                first = number
+
+    def _cut(self, start: int, end: int, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Cut a section, or some small ones, of the tokens `first` to `last`, where it hurts least."""
+        while last - first > self._limit:
+            cut, level = self._best_cut(first, last)
+            if cut <= start:  # a word or a character of more tokens than fit
+                following = int(np.searchsorted(self._tokens, start, "right"))
+                if following >= last:
+                    break
+                cut = int(self._tokens[following])
+            yield from _stripped(self._text, start, cut)
+            start = self._repeated(start, cut, level) if level >= _SENTENCE else cut
+            first = int(np.searchsorted(self._tokens, start))
+        yield from _stripped(self._text, start, end)
+
+    def _best_cut(self, first: int, last: int) -> tuple[int, int]:
+        """The least bad cut after half of the limit at least, the last if several are as good; and how bad it is."""
+        low = first + self._limit // 2
+        # What is left should not be a few words alone.
+        high = max(low, min(first + self._limit, last - _SMALL))
+        left, right = bisect.bisect_left(self._cut_tokens, low), bisect.bisect_right(self._cut_tokens, high)
+        if left < right:
+            best = min(range(left, right), key=lambda number: (self._levels[number], -number))
+            return self._cuts[best], self._levels[best]
+        return self._fine_cut(int(self._tokens[low]), int(self._tokens[high]))
+
+    def _fine_cut(self, low: int, high: int) -> tuple[int, int]:
+        """As `_best_cut`, within a block."""
+        in_code = bool(_within(np.array([low]), self._code)[0])
+        kinds = [(_CODE_LINE, _LINE_END)] if in_code else [(_SENTENCE, _SENTENCE_END), (_LINE, _LINE_END)]
+        for level, pattern in (*kinds, (_WORD, _SPACE)):
+            if ends := [match.end() for match in pattern.finditer(self._text, low, high)]:
+                return ends[-1], level
+        return high, _TOKEN
+
+    def _repeated(self, start: int, cut: int, level: int) -> int:
+        """Where the passage after a cut within prose starts: at a whole sentence before it, or in one at a word."""
+        if not self._overlap:
+            return cut
+        before = max(0, int(np.searchsorted(self._tokens, cut)) - self._overlap)
+        low = max(int(self._tokens[before]), start + (cut - start) // 2)
+        for pattern in (_SENTENCE_END,) if level == _SENTENCE else (_SENTENCE_END, _SPACE):
+            for match in pattern.finditer(self._text, low, cut):
+                if match.end() < cut:
+                    return match.end()
+        return cut
+
+    def _block_cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where blocks and items start, ascending, and how bad it is to cut there."""
+        found = [(m.end(), _INNER_BLOCK if m[1] else _BLOCK) for m in _BLANK_LINES.finditer(self._text)]
+        found += [(m.end(), _CODE_LINE if m[1] else _INNER_BLOCK) for m in _ITEM.finditer(self._text)]
+        pairs = np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+        at, level = pairs[:, 0], pairs[:, 1]
+        in_code = _within(at, self._code)
+        level = np.where(in_code, np.minimum(level + 1, _CODE_LINE), level)
+        return at, level
+
+
+class _Places:
+    """Names the places of a document: lines, headings, pages."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._lines = [0, *(match.end() for match in _LINE_END.finditer(document.text))]
+        self._headings = [heading.char_start for heading in document.headings]
+        self._parts = [part.char_start for part in document.parts]
+        self._path: list[Heading] = []
+        self._over = 0
+
+    def passage(self, start: int, end: int) -> tuple[Passage, int]:
+        """The passage of a span, which starts after the one before; and where its text without its heading starts."""
+        document = self._document
+        first, last = bisect.bisect_right(self._lines, start), bisect.bisect_right(self._lines, end - 1)
+        if numbers := document.line_numbers:
+            first, last = numbers[first - 1], numbers[last - 1]
+        parts = document.parts[
+            max(0, bisect.bisect_right(self._parts, start) - 1) : bisect.bisect_left(self._parts, end)
+        ]
+        over = bisect.bisect_right(self._headings, start)
+        for heading in document.headings[self._over : over]:
+            while self._path and self._path[-1].level >= heading.level:
+                self._path.pop()
+            self._path.append(heading)
+        self._over = over
+        passage = Passage(
+            document.text[start:end],
+            start,
+            end,
+            first,
+            last,
+            " > ".join(heading.text for heading in self._path if heading.text != document.title),
+            parts[0].number if parts and parts[0].kind == "page" else None,
+            _place(parts, first, last),
+        )
+        opens = over > 0 and self._headings[over - 1] == start
+        return passage, document.headings[over - 1].char_end if opens else start
+
+
+def _place(parts: Sequence[Part], first_line: int, last_line: int) -> str:
+    """What people call the place of these lines in these parts."""
+    if not parts:
+        return ""
+    first, last = parts[0], parts[-1]
+    if first.columns:
+        left, _, right = first.columns.partition(":")
+        return f"{first.name}!{left}{first_line}:{right or left}{last_line}"
+    return f"{first.kind} {first.number}" if first is last else f"{first.kind}s {first.number}-{last.number}"
+
+
+def _filled_up(tokens: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """The starts of tokens, with more of them within those that are longer than any real one."""
+    bounds = np.append(tokens, length)
+    long = np.flatnonzero(np.diff(bounds) >= 2 * _LONGEST_TOKEN)
+    # The last piece of each is at least as long as the others.
+    inner = [
+        np.arange(bounds[number] + _LONGEST_TOKEN, bounds[number + 1] - _LONGEST_TOKEN, _LONGEST_TOKEN)
+        for number in long
+    ]
+    return np.sort(np.concatenate([tokens, *inner]))
 
 
 def _within(positions: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -157,41 +266,19 @@ def _within(positions: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[n
 
 def _read_out(passage: Passage, start: int, markup: NDArray[np.int64]) -> str:
     """The text of a passage from `start` on, without its markup."""
-    end = passage.char_end
-    first, last = int(np.searchsorted(markup[:, 1], start, "right")), int(np.searchsorted(markup[:, 0], end))
+    end, at = passage.char_end, passage.char_start
+    first, last = np.searchsorted(markup[:, 1], start, "right").item(), np.searchsorted(markup[:, 0], end).item()
+    if first >= last:
+        return passage.text[start - at :]
     bounds = [start, *markup[first:last].clip(start, end).ravel().tolist(), end]
-    at = passage.char_start
     return "".join(passage.text[a - at : b - at] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
 
 
-def _stripped(text: str, bounds: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The spans between neighbouring bounds, without the white space at their ends, the empty ones left out."""
-    for start, end in itertools.pairwise(bounds):
-        piece = text[start:end]
-        content = piece.strip()
-        if content:
-            offset = start + piece.index(content[0])
-            # Indentation belongs to the first line: code and lists are shown as they stand.
-            indent = len(piece) - len(piece.lstrip(" \t"))
-            offset = start if offset == start + indent and text[start - 1 : start] in ("", "\n") else offset
-            yield offset, start + len(piece.rstrip())
-
-
-def _place(parts: Sequence[Part], lines: tuple[int, int]) -> str:
-    """What people call the place of these lines in these parts."""
-    if not parts:
-        return ""
-    first, last = parts[0], parts[-1]
-    if first.columns:
-        left, _, right = first.columns.partition(":")
-        return f"{first.name}!{left}{lines[0]}:{right}{lines[1]}"
-    return f"{first.kind} {first.number}" if first is last else f"{first.kind}s {first.number}-{last.number}"
-
-
-def _heading_path(headings: Sequence[Heading], title: str) -> str:
-    path: list[Any] = []
-    for heading in headings:
-        while path and path[-1].level >= heading.level:
-            path.pop()
-        path.append(heading)
-    return " > ".join(heading.text for heading in path if heading.text != title)
+def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A span without the white space at its ends, unless nothing is left."""
+    piece = text[start:end]
+    if content := piece.lstrip():
+        first = end - len(content)
+        # Indentation belongs to the first line: code and lists are shown as they stand.
+        line = text.rfind("\n", start, first) + 1
+        yield line or (first if text[start - 1 : start] not in ("", "\n") else start), start + len(piece.rstrip())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +16,13 @@ from semsearch.encoder.models import ModelFiles
 
 # A long text is tokenized in slabs of so many characters, cut at line ends, so that memory stays bounded.
 _SLAB = 65_536
+# What Python takes for white space and BERT's tokenizers drop without splitting.
+_DROPPED = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+# Whether each character, by its number, is white space; the last stands for all above, which are not.
+_IS_SPACE = np.array([chr(number).isspace() for number in range(0x3002)])
+# Words of more characters are looked into; in most texts they are few.
+_LONG_WORD = 64
+_CACHED_WORDS = 1_000_000
 
 
 class Tokenizer:
@@ -22,6 +31,7 @@ class Tokenizer:
     def __init__(self, files: ModelFiles) -> None:
         """Set up for a model; its vocabulary is loaded when it is first needed."""
         self._files = files
+        self._tokens_of: dict[str, int] = {}
 
     @cached_property
     def _whole(self) -> RustTokenizer:
@@ -43,6 +53,38 @@ class Tokenizer:
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text's tokens, special tokens included, at most `max_seq_length` of them."""
         return [encoding.ids for encoding in self._cut.encode_batch_fast([clean(text) for text in texts])]
+
+    def token_starts(self, text: str) -> NDArray[np.int64]:
+        """Where a text's tokens start, ascending (n_tokens,), without special tokens, however long it is.
+
+        Of a short word that is several tokens all are said to start with it.
+        """
+        if not self._splits_at_spaces or _DROPPED.search(text):
+            return self.token_spans(text)[:, 0]
+        text = clean(text)
+        words = text.split()
+        # A text has few different words, and counting a word's tokens takes much longer than looking them up.
+        if len(self._tokens_of) > _CACHED_WORDS:
+            self._tokens_of.clear()
+        if new := list(set(words).difference(self._tokens_of)):
+            encodings = self._whole.encode_batch_fast(new, add_special_tokens=False)
+            self._tokens_of.update(zip(new, map(len, encodings), strict=True))
+        counts = np.fromiter(map(self._tokens_of.__getitem__, words), np.int64, len(words))
+        characters = np.frombuffer(text.encode("utf-32-le"), "<u4")
+        in_word = np.concatenate([[False], ~_IS_SPACE[np.minimum(characters, len(_IS_SPACE) - 1)], [False]])
+        bounds = np.flatnonzero(in_word[1:] != in_word[:-1])
+        starts, lengths = bounds[::2], bounds[1::2] - bounds[::2]
+        long = np.flatnonzero(lengths > _LONG_WORD)
+        if lengths[long].sum() > len(text) / 4:
+            return self.token_spans(text)[:, 0]
+        counts[long] = 0
+        inner = [self.token_spans(words[number])[:, 0] + starts[number] for number in long]
+        return np.sort(np.concatenate([np.repeat(starts, counts), *inner]))
+
+    @cached_property
+    def _splits_at_spaces(self) -> bool:
+        """Whether a text's tokens are those of its words, one by one."""
+        return (json.loads(self._whole.to_str())["pre_tokenizer"] or {}).get("type") == "BertPreTokenizer"
 
     def token_spans(self, text: str) -> NDArray[np.int64]:
         """The character spans (n_tokens, 2) of a text's tokens, without special tokens, however long it is."""

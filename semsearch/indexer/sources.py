@@ -74,7 +74,7 @@ class Chunk:
 
     @cached_property
     def _chunker(self) -> Chunker:
-        return Chunker(self._encoder.tokenizer.token_spans, self._encoder.max_tokens)
+        return Chunker(self._encoder.tokenizer.token_starts, self._encoder.max_tokens)
 
     def __call__(self, document: Document) -> tuple[Embedded, ...]:
         """The passages of a document."""

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from semsearch import Indexer, Searcher
-from semsearch.corpus import markdown
+from semsearch.corpus.readers import markdown
 
 # Questions as a C++ programmer would ask them, and the pages that answer them.
 QUESTIONS = {

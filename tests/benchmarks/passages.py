@@ -15,7 +15,7 @@ from semsearch.errors import UnreadableFileError
 
 def passages_of(corpus: Path, count: int, encoder: Encoder) -> list[str]:
     """Some of the passages of a folder, or whole documents of a BEIR `corpus.jsonl`, drawn with a fixed seed."""
-    chunker = Chunker(encoder.tokenizer.token_spans, encoder.max_tokens)
+    chunker = Chunker(encoder.tokenizer.token_starts, encoder.max_tokens)
     texts: list[str] = []
     for file in walk([corpus]).files:
         try:

@@ -60,17 +60,19 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
         parsed.headings,
         body_start=parsed.body_start,
         markup=parsed.markup,
+        code=parsed.code,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Markdown:
-    """A parsed text: its front matter's mapping and where that ends, headings, and spans of markup."""
+    """A parsed text: its front matter's mapping and where that ends, headings, and spans of markup and of code."""
 
     metadata: dict[str, Any]
     body_start: int
     headings: tuple[Heading, ...]
     markup: tuple[tuple[int, int], ...]
+    code: tuple[tuple[int, int], ...]
 
 
 def parse(text: str) -> Markdown:
@@ -81,7 +83,7 @@ def parse(text: str) -> Markdown:
     code = [(line_starts[t.map[0]], line_starts[t.map[1]]) for t in tokens if t.type in _CODE_BLOCKS and t.map]
     prose = itertools.pairwise([start, *itertools.chain.from_iterable(code), len(text)])
     markup = [span for begin, end in itertools.islice(prose, 0, None, 2) for span in _markup(text, begin, end)]
-    return Markdown(metadata, start, tuple(_headings(tokens, line_starts)), tuple(markup))
+    return Markdown(metadata, start, tuple(_headings(tokens, line_starts)), tuple(markup), tuple(code))
 
 
 def _front_matter(text: str) -> tuple[dict[str, Any], int]:
