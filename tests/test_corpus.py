@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from semsearch.corpus.chunking import Chunker
 from semsearch.corpus.formats import ReadOptions
 from semsearch.corpus.readers import markdown, read
 from semsearch.corpus.walk import walk
-from semsearch.errors import SourceNotFoundError, UnreadableFileError
+from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
 ENCODER = Encoder()
@@ -37,34 +36,6 @@ def refusal(path: Path) -> str:
     with pytest.raises(UnreadableFileError) as caught:
         documents(path)
     return str(caught.value)
-
-
-def test_walk_finds_every_file_and_names_what_it_leaves_out(tmp_path: Path) -> None:
-    for name in ("a.md", "sub/b.txt", ".hidden", ".git/c.md", "node_modules/d.js", "sub/é ü.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("text")
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "link.md").symlink_to("a.md")
-    found = walk([tmp_path])
-    assert [file.name for file in found.files] == ["a.md", "sub/b.txt", "sub/é ü.txt"]
-    assert {one.path: one.reason for one in found.skipped} == {
-        ".git/": "hidden folder",
-        ".hidden": "hidden",
-        "fifo": "not a regular file",
-        "link.md": "symbolic link",
-        "node_modules/": "vendored folder",
-    }
-
-
-def test_walk_of_several_sources_has_one_root_and_no_file_twice(tmp_path: Path) -> None:
-    for name in ("one/a.md", "two/a.md"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text("text")
-    found = walk([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "a.md"])
-    assert found.root == tmp_path
-    assert [file.name for file in found.files] == ["one/a.md", "two/a.md"]
-    with pytest.raises(SourceNotFoundError, match="nowhere"):
-        walk([tmp_path / "nowhere"])
 
 
 def test_markdown_has_title_metadata_and_headings(tmp_path: Path) -> None:
