@@ -23,12 +23,13 @@ _BYTE_ORDER_MARKS = (
 )
 # What is asked about where UTF-8 fails: one name for each encoding that people's files are in, as with more of them
 # the rare ones are found where they are not. Of equals, the first is taken.
-_ONE_BYTE = (
-    "cp1252 cp1250 iso8859_2 cp1251 koi8_r koi8_u cp866 iso8859_5 cp1253 iso8859_7 cp1254 cp1255 cp1256 cp1257 tis_620 "
-    "mac_roman".split()
-)
+_ONE_BYTE = "cp1252 cp1250 iso8859_2 cp1251 koi8_r koi8_u cp866 iso8859_5 cp1253 iso8859_7 cp1254 cp1255 cp1256 cp1257 tis_620".split()
 _TWO_BYTES = "cp932 euc_jp gb18030 big5 cp949".split()
 _DEFAULT = "cp1252"
+# Of Latin letters, which look alike to whoever does not know the language.
+_LATIN = ("cp1252", "cp1250", "iso8859_2")
+# In Windows-1252: quotes, dashes, signs. A text with no others is in English, most often.
+_SIGNS = bytes((0x80, 0x85, *range(0x91, 0x98), 0x99, *range(0xA0, 0xC0), 0xD7, 0xF7))
 
 # Characters of which the nature of a text is told; what comes after tells no more, and takes its time.
 _SAMPLE = 2**16
@@ -39,7 +40,7 @@ _CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\n\v\f\r
 _NO_CONTROLS = bytes(byte for byte in range(256) if byte not in _CONTROLS)
 _ASCII = bytes(range(128))
 # Of any two bytes, 1 in 100 are such a character.
-_LEAST_COMMON = 0.03
+_LEAST_COMMON = 0.02
 _NO_TEXT = frozenset({"Cn", "Co", "Cs"})
 
 _HIGH = re.compile(rb"[\x80-\xff]")
@@ -71,12 +72,13 @@ def _decoded(data: bytes) -> str:
                 raise UnreadableFileError(f"not {encoding.upper()} text: byte {error.start}") from None
     if b"\0" in data:
         return _utf16(data)
-    controls = len(data[:_SAMPLE].translate(None, _NO_CONTROLS))
+    # Old texts may end in ^Z.
+    controls = len(data[:_SAMPLE].removesuffix(b"\x1a").translate(None, _NO_CONTROLS))
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        # A tenth of the bytes of random or packed data are controls; at the end of an old text there may be one.
-        if controls * 100 > min(len(data), _SAMPLE) + 100:
+        # A tenth of the bytes of random or packed data are controls.
+        if controls * 100 > min(len(data), _SAMPLE):
             raise UnreadableFileError("binary") from None
         return _damaged_utf8(data) or _by_its_words(data)
     if controls * 10 > min(len(data), _SAMPLE):
@@ -148,30 +150,30 @@ def _detected(sample: bytes) -> str | None:
     """The encoding in which a sample has the most of words; None if that cannot be told."""
     from charset_normalizer import from_bytes  # few files need it
 
+    high = sample.translate(None, _ASCII)
+    if not high.translate(None, _SIGNS):
+        return None
     matches = list(from_bytes(sample, cp_isolation=_ONE_BYTE + _TWO_BYTES))
     if not matches:
         return None
     best = matches[0]
-    high = sample.translate(None, _ASCII)
-    # Letters that stand alone among others are accented ones; short of that, a few words of no known language.
+    # Without words of a known language: letters that stand alone among others are accented ones.
     if not best.coherence and 2 * len(_LONE_LETTER.findall(sample)) > len(high):
         return None
-    if best.encoding in _TWO_BYTES:
-        return best.encoding
-    return _of_one_byte(matches, high)
+    return _of_latin(matches, high) if best.encoding in _LATIN else best.encoding
 
 
-def _of_one_byte(matches: list[CharsetMatch], high: bytes) -> str:
-    """Of the encodings that are about as good as the best, the one in which more of the bytes are letters."""
+def _of_latin(matches: list[CharsetMatch], high: bytes) -> str:
+    """Of the encodings of Latin letters that are about as good as the best, that in which more bytes are letters."""
     best = matches[0]
     close = [
         one
         for one in matches
-        if one.encoding in _ONE_BYTE and one.chaos <= best.chaos and one.coherence >= 0.8 * best.coherence
+        if one.encoding in _LATIN and one.chaos <= best.chaos and one.coherence >= 0.8 * best.coherence
     ]
 
     def rank(one: CharsetMatch) -> tuple[float, float, int]:
         letters = sum(c.isalpha() for c in high.decode(one.encoding, "replace")) / max(1, len(high))
-        return round(letters, 2), one.coherence, -_ONE_BYTE.index(one.encoding)
+        return round(letters, 2), one.coherence, -_LATIN.index(one.encoding)
 
-    return max(close, key=rank, default=best).encoding
+    return max(close, key=rank).encoding
