@@ -23,7 +23,9 @@ _BYTE_ORDER_MARKS = (
 )
 # What is asked about where UTF-8 fails: one name for each encoding that people's files are in, as with more of them
 # the rare ones are found where they are not. Of equals, the first is taken.
-_ONE_BYTE = "cp1252 cp1250 iso8859_2 cp1251 koi8_r koi8_u cp866 iso8859_5 cp1253 iso8859_7 cp1254 cp1255 cp1256 cp1257 tis_620".split()
+_ONE_BYTE = (
+    "cp1252 cp1250 iso8859_2 cp1251 koi8_r koi8_u cp866 iso8859_5 cp1253 iso8859_7 cp1254 cp1255 cp1256 cp1257 tis_620"
+).split()
 _TWO_BYTES = "cp932 euc_jp gb18030 big5 cp949".split()
 _DEFAULT = "cp1252"
 # Of Latin letters, which look alike to whoever does not know the language.
