@@ -219,7 +219,7 @@ def test_the_program_that_runs_this_is_binary(file: SourceFile) -> None:
 
 def test_what_a_mark_promises_must_hold(file: SourceFile) -> None:
     assert refusal(file, b"\xff\xfea") == "not UTF-16 text: byte 2"
-    assert refusal(file, b"\xef\xbb\xbfab\xff") == "not UTF-8-SIG text: byte 5"
+    assert refusal(file, b"\0\0\xfe\xffa") == "not UTF-32 text: byte 4"
     assert refusal(file, b" \r\n") == "empty"
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # The longer marks first: that of UTF-16 is the start of that of UTF-32.
 _BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -72,6 +71,7 @@ def _decoded(data: bytes) -> str:
                 return data.decode(encoding)
             except UnicodeDecodeError as error:
                 raise UnreadableFileError(f"not {encoding.upper()} text: byte {error.start}") from None
+    data = data.removeprefix(codecs.BOM_UTF8)
     if b"\0" in data:
         return _utf16(data)
     # Old texts may end in ^Z.
