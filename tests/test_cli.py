@@ -42,10 +42,10 @@ def test_index_query_list_info_delete(run: Run, tmp_path: Path) -> None:
     cwd = tmp_path / "work"
     cwd.mkdir()
     shutil.copytree(CORPUS / "home", cwd / "home")
-    (cwd / "home" / "broken.txt").write_bytes(b"\xff\xff\xff")
+    (cwd / "home" / "broken.txt").write_bytes(b"\xff\0\xff")
     done = run("index", "home", "--json", "--verbose", cwd=cwd)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "skipped broken.txt: not UTF-8 text: byte 0\n"
+    assert done.stderr == "skipped broken.txt: binary\n"
     summary = json.loads(done.stdout)
     assert (summary["files_found"], summary["files_indexed"], summary["files_skipped"]) == (9, 8, 1)
     assert (summary["index"], summary["path"]) == ("home", "indexes/home")

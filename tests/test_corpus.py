@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from semsearch.corpus.chunking import Chunker
 from semsearch.corpus.formats import ReadOptions
 from semsearch.corpus.readers import markdown, read
 from semsearch.corpus.walk import walk
-from semsearch.errors import SourceNotFoundError, UnreadableFileError
+from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
 ENCODER = Encoder()
@@ -37,34 +36,6 @@ def refusal(path: Path) -> str:
     with pytest.raises(UnreadableFileError) as caught:
         documents(path)
     return str(caught.value)
-
-
-def test_walk_finds_every_file_and_names_what_it_leaves_out(tmp_path: Path) -> None:
-    for name in ("a.md", "sub/b.txt", ".hidden", ".git/c.md", "node_modules/d.js", "sub/é ü.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("text")
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "link.md").symlink_to("a.md")
-    found = walk([tmp_path])
-    assert [file.name for file in found.files] == ["a.md", "sub/b.txt", "sub/é ü.txt"]
-    assert {one.path: one.reason for one in found.skipped} == {
-        ".git/": "hidden folder",
-        ".hidden": "hidden",
-        "fifo": "not a regular file",
-        "link.md": "symbolic link",
-        "node_modules/": "vendored folder",
-    }
-
-
-def test_walk_of_several_sources_has_one_root_and_no_file_twice(tmp_path: Path) -> None:
-    for name in ("one/a.md", "two/a.md"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text("text")
-    found = walk([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "a.md"])
-    assert found.root == tmp_path
-    assert [file.name for file in found.files] == ["one/a.md", "two/a.md"]
-    with pytest.raises(SourceNotFoundError, match="nowhere"):
-        walk([tmp_path / "nowhere"])
 
 
 def test_markdown_has_title_metadata_and_headings(tmp_path: Path) -> None:
@@ -110,19 +81,12 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
     cases = {
         "a.png": (b"x", "unsupported type .png"),
         "b.txt": (b"a\0b", "binary"),
-        "c.txt": (b"caf\xe9", "not UTF-8 text: byte 3"),
         "d.txt": (b" \n", "empty"),
         "e.txt": (b"x" * (10 * 2**20 + 1), "10.0 MiB is over the limit of 10 MiB"),
     }
     for name, (content, reason) in cases.items():
         (tmp_path / name).write_bytes(content)
         assert refusal(tmp_path / name) == reason
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_encodings_with_a_mark_are_read(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "x.txt").write_bytes("naïve 🙂\r\nline".encode(encoding))
-    assert documents(tmp_path / "x.txt")[0].text == "naïve 🙂\nline"
 
 
 def words(text: str, markup: Sequence[tuple[int, int]]) -> list[str]:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from semsearch.cli.commands import cli
+from semsearch.cli.output import printable
 from semsearch.errors import InvalidInputError, SemsearchError
 
 _USAGE, _ERROR, _INTERRUPTED = 2, 3, 130
@@ -52,6 +53,7 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    # A name that stands in it may hold what steers a terminal, or is no character.
+    line = printable(" ".join(message.split()))
     click.echo(f"{click.style('error', fg='red')}: {line}", err=True)
     return code

@@ -178,7 +178,7 @@ class Database:
                         raise self._damaged(f"{name} {one[0]}")
                 found[passage[0]] = StoredPassage(
                     document[0],
-                    FileRow(*(*file[:6], bool(file[6]))),
+                    FileRow.of(file[:-1]),
                     document[2],
                     json.loads(document[3]),
                     Passage(*passage[2:-2]),
@@ -242,7 +242,7 @@ class Database:
         for row in self.rows(f"SELECT {FILE_COLUMNS}, row_check FROM files"):
             if row_check(row[:-1]) != row[-1]:
                 raise self._damaged(f"file {row[0]}")
-            yield FileRow(*(*row[:6], bool(row[6])))
+            yield FileRow.of(row[:-1])
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         with translated(self._index):

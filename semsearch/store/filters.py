@@ -39,7 +39,10 @@ _GLOB_OF_FOLDER = re.compile(r"/?([^*?\[\\]+/)(?:\*\*)?")
 
 @dataclass(frozen=True, slots=True)
 class DocumentFields:
-    """What a filter looks at: `path` is relative to the root, `mtime_ns` since 1970, `metadata` JSON values."""
+    """What a filter looks at: `path` is relative to the root, `mtime_ns` since 1970, `metadata` JSON values.
+
+    A byte of a path that is not UTF-8 is seen as `%E9`, in this case a percent sign as `%25`.
+    """
 
     path: str
     mtime_ns: int
@@ -59,7 +62,8 @@ class Filter(ABC):
     def where(self) -> tuple[str, list[object]]:
         """The same as an SQL condition, 0 or 1 and never NULL, and the values to bind.
 
-        It is over `f.path`, `f.mtime_ns` and `d.metadata` (JSON text), on a connection given to `register`.
+        It is over `f.path` as stored, where a slash in front marks a path with bytes that are not UTF-8,
+        `f.mtime_ns` and `d.metadata` (JSON text), on a connection given to `register`.
         """
 
 
@@ -106,10 +110,10 @@ class PathGlob(Filter):
 
     def where(self) -> tuple[str, list[object]]:
         if match := _GLOB_OF_SUFFIX.fullmatch(self.pattern):
-            return "(substr(f.path, ?) IS ?)", [-len(match[1]), match[1]]
+            return "(substr(ltrim(f.path, '/'), ?) IS ?)", [-len(match[1]), match[1]]
         if match := _GLOB_OF_FOLDER.fullmatch(self.pattern):
-            return "(substr(f.path, 1, ?) IS ?)", [len(match[1]), match[1]]
-        return "semsearch_glob(f.path, ?)", [self.pattern]
+            return "(substr(ltrim(f.path, '/'), 1, ?) IS ?)", [len(match[1]), match[1]]
+        return "semsearch_glob(ltrim(f.path, '/'), ?)", [self.pattern]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ class PathIs(Filter):
         return fields.path == self.path
 
     def where(self) -> tuple[str, list[object]]:
-        return "(f.path IS ?)", [self.path]
+        return "(ltrim(f.path, '/') IS ?)", [self.path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ class TypeIs(Filter):
         return len(name) > len(end) and name.translate(ASCII_LOWER).endswith(end)
 
     def where(self) -> tuple[str, list[object]]:
-        return "ifnull(lower(substr(f.path, ?)) GLOB ?, 0)", [-len(self.suffix) - 2, f"[^/].{self.suffix}"]
+        return "ifnull(lower(substr(ltrim(f.path, '/'), ?)) GLOB ?, 0)", [-len(self.suffix) - 2, f"[^/].{self.suffix}"]
 
 
 @dataclass(frozen=True, slots=True)

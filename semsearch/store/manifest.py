@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from semsearch.store.files import FileRecord
 from semsearch.types import Passage
+
+_UNENCODABLE = re.compile("[%\udc80-\udcff]")
+_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class FileRow:
     """A file that was read, or a document that was given without one.
 
     Attributes:
+        path: Bytes of it that are not UTF-8 are lone surrogates, as Python has them.
         seen_ns: When it was read, in nanoseconds since the epoch.
         sha256: Of its content.
         given: Whether it is a document that was given: no file stands behind it.
@@ -93,7 +99,13 @@ class FileRow:
 
     def values(self) -> tuple[int | str, ...]:
         """Its columns, but for the check."""
-        return self.id, self.path, self.size, self.mtime_ns, self.seen_ns, self.sha256, int(self.given)
+        return self.id, stored_path(self.path), self.size, self.mtime_ns, self.seen_ns, self.sha256, int(self.given)
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> FileRow:
+        """What was stored as these values."""
+        number, path, size, mtime_ns, seen_ns, sha256, given = values
+        return cls(number, path_of(path), size, mtime_ns, seen_ns, sha256, bool(given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,28 @@ class StoredPassage:
     title: str
     metadata: dict[str, Any]
     passage: Passage
+
+
+def stored_path(path: str) -> str:
+    """A path as the database has it, which can only hold UTF-8.
+
+    One with other bytes is stored with a slash in front, which no relative path has, those bytes as `%E9` and the
+    percent sign itself as `%25`.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "/" + _UNENCODABLE.sub(lambda match: f"%{os.fsencode(match[0])[0]:02X}", path)
+    return path
+
+
+def path_of(stored: str) -> str:
+    """The path that is stored so."""
+    if not stored.startswith("/"):
+        return stored
+    parts = _ESCAPE.split(stored[1:].encode())
+    parts[1::2] = [bytes([int(code, 16)]) for code in parts[1::2]]
+    return os.fsdecode(b"".join(parts))
 
 
 def row_check(values: Sequence[Any]) -> int:

@@ -6,13 +6,18 @@ them, never after one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 
 from semsearch.corpus.formats import ReadOptions, format_of
 from semsearch.corpus.walk import SourceFile
 from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
+
+# As Python has what is no character in a name.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
@@ -27,6 +32,8 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
     if file.size > limit:
         raise UnreadableFileError(f"{file.size / 2**20:.1f} MiB is over the limit of {limit / 2**20:g} MiB")
     try:
-        yield from import_module(f"semsearch.corpus.readers.{found.module}").read(file, options)
+        for document in import_module(f"semsearch.corpus.readers.{found.module}").read(file, options):
+            # A title that was taken from a name may have bytes in it that are no characters.
+            yield replace(document, title=_SURROGATE.sub("\ufffd", document.title))
     except OSError as error:
         raise UnreadableFileError(f"cannot be read: {error.strerror}") from None
