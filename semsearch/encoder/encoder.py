@@ -119,7 +119,7 @@ class Encoder:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's own tokenizer."""
-        return Tokenizer(self._files)
+        return Tokenizer.of_model(self._files)
 
     @property
     def max_tokens(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -28,21 +29,36 @@ _CACHED_WORDS = 1_000_000
 class Tokenizer:
     """A model's tokenizer, cutting texts at the model's `max_seq_length`."""
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, load: Callable[[], RustTokenizer], max_seq_length: int) -> None:
         """Set up for a model; its vocabulary is loaded when it is first needed."""
-        self._files = files
+        self._load = load
+        self.max_seq_length = max_seq_length
         self._tokens_of: dict[str, int] = {}
+
+    @classmethod
+    def of_model(cls, files: ModelFiles) -> Tokenizer:
+        """The tokenizer of a model."""
+        return cls(lambda: _load(files), files.fingerprint.max_seq_length)
+
+    @classmethod
+    def from_json(cls, text: str, max_seq_length: int) -> Tokenizer:
+        """A tokenizer in another process, of what `to_json` gave in this one."""
+        return cls(lambda: RustTokenizer.from_str(text), max_seq_length)
+
+    def to_json(self) -> str:
+        """All there is to it, but for `max_seq_length`."""
+        return str(self._whole.to_str())
 
     @cached_property
     def _whole(self) -> RustTokenizer:
-        tokenizer = _load(self._files)
+        tokenizer = self._load()
         tokenizer.no_truncation()
         return tokenizer
 
     @cached_property
     def _cut(self) -> RustTokenizer:
-        tokenizer = _load(self._files)
-        tokenizer.enable_truncation(self._files.fingerprint.max_seq_length)
+        tokenizer = self._load()
+        tokenizer.enable_truncation(self.max_seq_length)
         return tokenizer
 
     @property
@@ -84,7 +100,7 @@ class Tokenizer:
     @cached_property
     def _splits_at_spaces(self) -> bool:
         """Whether a text's tokens are those of its words, one by one."""
-        return (json.loads(self._whole.to_str())["pre_tokenizer"] or {}).get("type") == "BertPreTokenizer"
+        return (json.loads(self.to_json())["pre_tokenizer"] or {}).get("type") == "BertPreTokenizer"
 
     def token_spans(self, text: str) -> NDArray[np.int64]:
         """The character spans (n_tokens, 2) of a text's tokens, without special tokens, however long it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from semsearch.corpus.walk import SourceFile
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
 from semsearch.errors import ModelMismatchError
-from semsearch.indexer.sources import Chunk, Embedded, Read, read_files
+from semsearch.indexer.settings import Settings
+from semsearch.indexer.sources import Read, Reading
 from semsearch.store.database import Database
 from semsearch.store.manifest import FileRow
 from semsearch.store.segments import VectorReader, normalize
@@ -50,31 +52,41 @@ def verify_deep(index: Path, *, model: str | None = None, passages: int = 500) -
         vectors = VectorReader(index, database.segments(), made_with.dim)
         files = [row for row in database.files() if not row.given]
         random.shuffle(files)
-        checked, least, differing = 0, 1.0, []
-        for row in files:
-            if checked >= passages:
-                break
-            stored = database.passage_ids(row.id)
-            again = {one.content: one for one in _read_again(Path(head.root), row, Chunk(encoder))}
-            pairs = [(number, again[content]) for number, content in stored if content in again]
+        chosen, stored = _chosen(database, Path(head.root), files, passages)
+        reading = Reading(encoder, Settings.from_json(head.settings))
+        checked, least, differing = 0, 1.0, set()
+        for item in reading.read(chosen):
+            # A file that has changed since tells nothing.
+            if not isinstance(item, Read) or item.file.sha256 != stored[item.file.path].sha256:
+                continue
+            again = {one.content: one for one in item.passages}
+            ids = database.passage_ids(stored[item.file.path].id)
+            pairs = [(number, again[content]) for number, content in ids if content in again]
             if pairs:
                 fresh = normalize(encoder.encode_document([one.text for _, one in pairs]))
                 cosines = (vectors.vectors([number for number, _ in pairs]) * fresh).sum(1)
                 checked, least = checked + len(pairs), min(least, float(cosines.min()))
                 if not (cosines >= _LEAST_COSINE).all():
-                    differing.append(row.path)
-        return DeepCheck(checked, least, tuple(differing))
+                    differing.add(item.file.path)
+        return DeepCheck(checked, least, tuple(sorted(differing)))
     finally:
         database.close()
 
 
-def _read_again(root: Path, row: FileRow, chunk: Chunk) -> list[Embedded]:
-    """The passages of a file, if it is what was indexed."""
-    path = root / row.path
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    items = read_files([SourceFile(path, row.path, status.st_size, status.st_mtime_ns)], chunk)
-    read = [item for item in items if isinstance(item, Read) and item.file.sha256 == row.sha256]
-    return [passage for item in read for passage in item.passages]
+def _chosen(
+    database: Database, root: Path, files: Iterable[FileRow], passages: int
+) -> tuple[list[SourceFile], dict[str, FileRow]]:
+    """Files that are there, with about so many passages together, and what the index knows of them."""
+    chosen, stored = [], {}
+    for row in files:
+        if passages <= 0:
+            break
+        path = root / row.path
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        chosen.append(SourceFile(path, row.path, status.st_size, status.st_mtime_ns))
+        stored[row.path] = row
+        passages -= len(database.passage_ids(row.id))
+    return chosen, stored

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,14 +19,16 @@ from semsearch.errors import (
     InvalidInputError,
     ModelMismatchError,
     NothingToIndexError,
+    StoreError,
 )
 from semsearch.indexer.commit import commit
 from semsearch.indexer.report import IndexSummary, Progress
-from semsearch.indexer.sources import Changes, Chunk, Item, Read, compare, read_documents, read_files
+from semsearch.indexer.settings import Settings
+from semsearch.indexer.sources import Changes, Item, Read, Reading, compare, read_documents
 from semsearch.indexer.update import Update
 from semsearch.store.ann import check_factory
 from semsearch.store.catalog import sweep
-from semsearch.store.database import DATABASE
+from semsearch.store.database import DATABASE, Database
 from semsearch.store.manifest import Head, Segment
 from semsearch.store.writer import open_writer
 from semsearch.types import Document
@@ -46,6 +49,7 @@ class Indexer:
         precision: str | None = None,
         device: str = "auto",
         index_type: str | None = None,
+        settings: Settings | None = None,
     ) -> None:
         """Set up; nothing is read or written yet.
 
@@ -57,12 +61,14 @@ class Indexer:
             index_type: "auto" for exact search while it is fast, then approximate; "flat" for exact search always;
                 "ivf" for approximate search from a thousand passages on; or a FAISS factory string of what is then
                 searched first, such as "IVF1024,PQ96x4fs" or "HNSW32". None for the index's own, or "auto".
+            settings: How files are chosen, read and cut. Files that are read otherwise than before are read again.
         """
         self._path = Path(path)
         self._model = model
         self._precision = precision
         self._device = device
         self._index_type = index_type
+        self._settings = settings or Settings()
 
     def update(
         self,
@@ -101,7 +107,10 @@ class Indexer:
         if first is None:
             raise NothingToIndexError("nothing to index: no source was given")
         sources = chain([first], sources)
-        found = None if isinstance(first, Document) else walk([Path(one) for one in _paths(sources)])
+        settings = self._settings if rebuild else self._settings.over(self._remembered())
+        found = None
+        if not isinstance(first, Document):
+            found = walk([Path(one) for one in _paths(sources)], settings.walk_options)
         if found and not found.files:
             raise NothingToIndexError(_nothing(found.root, found.skipped))
         with open_writer(self._path, afresh=rebuild) as writer:
@@ -116,33 +125,40 @@ class Indexer:
             index_type = (old.index_type if old else "auto") if self._index_type is None else self._index_type
             if index_type not in ("auto", "flat", "ivf"):
                 check_factory(index_type, encoder.dim)
-            chunk = Chunk(encoder)
+            reading = Reading(encoder, settings)
             known = {row.path: row for row in writer.database.files()} if old else {}
             changes = Changes(gone=[row.id for row in known.values()] if rebuild else [])
             unread = {} if rebuild else known
+            alike = old is not None and settings.reads_like(Settings.from_json(old.settings))
             if found:
-                compare(found.files, unread, changes)
-                items = read_files(changes.fresh, chunk)
+                compare(found.files, unread, changes, trust=alike)
+                items = reading.read(changes.fresh)
             else:
-                items = read_documents(_documents(sources), unread, chunk)
-            update = Update(self._path, writer.database, encoder, known, _reporter(progress, changes))
-            leading = _through_first_document(items)
-            retyped = old is not None and index_type != old.index_type
-            if isinstance(leading[-1] if leading else None, Read) or changes.gone or changes.touched or retyped:
+                items = read_documents(_documents(sources), unread if alike else {}, reading)
+            with closing(items):
+                update = Update(self._path, writer.database, encoder, known, _reporter(progress, changes))
+                leading = _through_first_document(items)
+                head_differs = old is not None and (index_type, settings.to_json()) != (old.index_type, old.settings)
+                if (
+                    isinstance(leading[-1] if leading else None, Read)
+                    or changes.gone
+                    or changes.touched
+                    or head_differs
+                ):
 
-                def write() -> tuple[Head, list[Segment]]:
-                    writer.database.release(changes.gone, reusable=not rebuild)
-                    for row in changes.touched:
-                        writer.database.put_file(row)
-                    update.run(chain(leading, items))
-                    if not writer.database.count("documents"):
-                        raise NothingToIndexError(_nothing(root, update.skipped))
-                    head = self._new_head(old, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
-                    return replace(head, index_type=index_type), update.segments
+                    def write() -> tuple[Head, list[Segment]]:
+                        writer.database.release(changes.gone, reusable=not rebuild)
+                        for row in changes.touched:
+                            writer.database.put_file(row)
+                        update.run(chain(leading, items))
+                        if not writer.database.count("documents"):
+                            raise NothingToIndexError(_nothing(root, update.skipped))
+                        head = self._new_head(old, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
+                        return replace(head, index_type=index_type, settings=settings.to_json()), update.segments
 
-                commit(self._path, writer, write)
-            else:
-                update.count(leading)
+                    commit(self._path, writer, write)
+                else:
+                    update.count(leading)
             if writer.head is None:
                 raise NothingToIndexError(_nothing(root, [*(found.skipped if found else []), *update.skipped]))
             # Nothing is left to be done, so nothing is left to go on from.
@@ -222,6 +238,14 @@ class Indexer:
         if not (self._path / DATABASE).exists():
             raise IndexNotFoundError(f"no index at {str(self._path)!r}; make one with: semsearch index FOLDER")
 
+    def _remembered(self) -> Settings:
+        """The settings of the index that is there, if there is one."""
+        try:
+            with Database.open_for_reading(self._path) as database:
+                return Settings.from_json(database.head().settings)
+        except StoreError:  # none yet, or what writing will say
+            return Settings()
+
     def _encoder(self, head: Head | None) -> Encoder:
         """The encoder that was asked for, which must be the index's own if there is one."""
         made_with = Fingerprint.from_json(head.fingerprint) if head else None
@@ -257,6 +281,7 @@ class Indexer:
             documents=0,
             passages=0,
             index_type="auto",
+            settings="",
             rows_gone=rows_gone,
         )
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Any
 
 from semsearch.corpus.chunking import Chunker
-from semsearch.corpus.formats import ReadOptions, format_of
-from semsearch.corpus.readers import read
+from semsearch.corpus.formats import format_of
 from semsearch.corpus.walk import Skipped, SourceFile
 from semsearch.encoder.encoder import Encoder
 from semsearch.errors import InvalidInputError, UnreadableFileError
+from semsearch.indexer.files import digest_of
+from semsearch.indexer.pool import WorkerPool
+from semsearch.indexer.settings import Settings
+from semsearch.indexer.worker import ENDS, answers_of, setup_of
 from semsearch.store.manifest import FileRow
 from semsearch.store.parts import content_of
 from semsearch.types import Document, Passage
@@ -23,6 +29,10 @@ from semsearch.types import Document, Passage
 # A file changed within the same tick of its file system's clock has the time that it had before. So a time is trusted
 # only if it was this much in the past, in ns, when the file was read; FAT counts in two seconds.
 _TICK_NS = 2_000_000_000
+# Bytes of text that are read here sooner than a process for it has started.
+_LITTLE = 64 * 2**10
+# More processes than these are never waited for.
+_PROCESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,8 @@ class Read:
     """A document that was read, with the row of its file and its passages; `done` is bytes of the source so far."""
 
     file: FileRow
-    document: Document
+    title: str
+    metadata: Mapping[str, Any]
     passages: tuple[Embedded, ...]
     done: int
 
@@ -65,35 +76,79 @@ class Changes:
     unchanged: int = 0
 
 
-class Chunk:
-    """Cuts documents for an encoder, whose tokenizer is not loaded before the first."""
+class Reading:
+    """Reads files and cuts documents for an encoder, whose tokenizer is not loaded before the first."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        """Take note of the encoder."""
+    def __init__(self, encoder: Encoder, settings: Settings) -> None:
+        """Take note of the encoder and of how to read."""
         self._encoder = encoder
+        self._settings = settings
 
     @cached_property
     def _chunker(self) -> Chunker:
-        return Chunker(self._encoder.tokenizer.token_starts, self._encoder.max_tokens)
+        return Chunker(self._encoder.tokenizer.token_starts, self._encoder.max_tokens, **self._settings.cutting)
 
-    def __call__(self, document: Document) -> tuple[Embedded, ...]:
+    def chunk(self, document: Document) -> tuple[Embedded, ...]:
         """The passages of a document."""
-        return tuple(Embedded(passage, text, content_of(text)) for passage, text in self._chunker.chunk(document))
+        return tuple(_embedded(passage, text) for passage, text in self._chunker.chunk(document))
+
+    def read(self, files: Sequence[SourceFile]) -> Generator[Item, None, None]:
+        """Read and cut files, in processes of their own unless it is a little text."""
+        done = 0
+        row = None
+        with closing(self._answers(files)) as answers:
+            for file, (kind, *values) in answers:
+                if kind == "file":
+                    row = FileRow(0, file.name, file.size, file.mtime_ns, *values, False)
+                elif kind == "document" and row:
+                    title, metadata, passages = values
+                    found = tuple(_embedded(Passage(*passage), text) for passage, text in passages)
+                    yield Read(row, title, metadata, found, done + file.size)
+                elif kind == "skipped":
+                    yield Skipped(file.name, values[0])
+                done += file.size if kind in ENDS else 0
+
+    def _answers(self, files: Sequence[SourceFile]) -> Generator[tuple[SourceFile, Sequence[Any]], None, None]:
+        if sum(file.size for file in files) <= _LITTLE and all(map(_is_text, files)):
+            for file in files:
+                for answer in answers_of(file, self._settings.read_options, self._chunker):
+                    yield file, answer
+            return
+        encoder, settings = self._encoder, self._settings
+        setup = setup_of(encoder.tokenizer, encoder.max_tokens, settings.cutting, settings.read_options)
+        with WorkerPool(setup, min(_PROCESSES, os.cpu_count() or 1, len(files))) as pool:
+            yield from pool.read(files)
 
 
-def compare(files: Iterable[SourceFile], known: Mapping[str, FileRow], changes: Changes) -> None:
-    """Add to `changes` how files differ from what the index knows: by size and time first, then by content."""
+def _embedded(passage: Passage, text: str) -> Embedded:
+    return Embedded(passage, text, content_of(text))
+
+
+def _is_text(file: SourceFile) -> bool:
+    try:
+        return not format_of(file.name).libraries
+    except UnreadableFileError:  # it is not read at all
+        return True
+
+
+def compare(files: Iterable[SourceFile], known: Mapping[str, FileRow], changes: Changes, *, trust: bool) -> None:
+    """Add to `changes` how files differ from what the index knows: by size and time first, then by content.
+
+    Without `trust` all that is known was read in another way, and every file is read again.
+    """
     found = set()
     for file in files:
         found.add(file.name)
         row = known.get(file.name)
-        if row and not row.given and _looks_unchanged(file, row):
+        if row and trust and not row.given and _looks_unchanged(file, row):
             changes.unchanged += 1
             continue
-        if row and not row.given:
-            now = _row(file)
-            if now.sha256 == row.sha256:
-                changes.touched.append(replace(now, id=row.id))
+        if row and trust and not row.given:
+            seen_ns, sha256 = digest_of(file)
+            if sha256 == row.sha256:
+                changes.touched.append(
+                    FileRow(row.id, file.name, file.size, file.mtime_ns, seen_ns, sha256, given=False)
+                )
                 changes.unchanged += 1
                 continue
         changes.fresh.append(file)
@@ -107,38 +162,9 @@ def _looks_unchanged(file: SourceFile, row: FileRow) -> bool:
     return same and row.mtime_ns + _TICK_NS <= row.seen_ns
 
 
-def _row(file: SourceFile) -> FileRow:
-    """What is known of a file that is about to be read; its id is not known yet."""
-    seen_ns = time.time_ns()
-    try:
-        with file.path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError:
-        digest = ""  # reading it will say why
-    return FileRow(0, file.name, file.size, file.mtime_ns, seen_ns, digest, given=False)
-
-
-def read_files(files: Iterable[SourceFile], chunk: Chunk) -> Iterator[Item]:
-    """Read and cut files."""
-    done = 0
-    for file in files:
-        done += file.size
-        try:
-            format_of(file.name)
-            # The hash comes before the text: if the file changes in between, the next update reads it again.
-            row = _row(file)
-            empty = True
-            for document in read(file, ReadOptions()):
-                if passages := chunk(document):
-                    empty = False
-                    yield Read(row, document, passages, done)
-            if empty:
-                raise UnreadableFileError("empty")
-        except UnreadableFileError as error:
-            yield Skipped(file.name, str(error))
-
-
-def read_documents(documents: Iterable[Document], known: Mapping[str, FileRow], chunk: Chunk) -> Iterator[Item]:
+def read_documents(
+    documents: Iterable[Document], known: Mapping[str, FileRow], reading: Reading
+) -> Generator[Item, None, None]:
     """Cut documents that were given; None for one that is as it was.
 
     Raises:
@@ -156,8 +182,9 @@ def read_documents(documents: Iterable[Document], known: Mapping[str, FileRow], 
         row = known.get(document.path)
         if row and row.given and row.sha256 == digest:
             yield None
-        elif passages := chunk(document):
-            yield Read(FileRow(0, document.path, len(content), now, now, digest, True), document, passages, done)
+        elif passages := reading.chunk(document):
+            row = FileRow(0, document.path, len(content), now, now, digest, given=True)
+            yield Read(row, document.title, document.metadata, passages, done)
         else:
             yield Skipped(document.path, "empty")
 

@@ -113,7 +113,7 @@ class Update:
         if read.file is not self._file:
             self._start_file(read.file)
         document, self._next_document = self._next_document, self._next_document + 1
-        self._database.add_document(document, self._row.id, read.document)
+        self._database.add_document(document, self._row.id, read.title, read.metadata)
         for one in read.passages:
             passage = self._database.take_up(one.content)
             if passage is None:

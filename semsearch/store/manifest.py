@@ -58,6 +58,7 @@ class Head:
     """What is known of a generation as a whole; of each commit there is one.
 
     Attributes:
+        settings: How files are read and cut, as JSON.
         rows_gone: Passages that were removed since the database was last written without holes.
     """
 
@@ -71,6 +72,7 @@ class Head:
     documents: int
     passages: int
     index_type: str
+    settings: str
     rows_gone: int
 
     def to_json(self) -> str:

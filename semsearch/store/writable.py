@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from semsearch.errors import DamagedIndexError, StorageError
 from semsearch.store.database import (
@@ -24,7 +25,7 @@ from semsearch.store.database import (
     version_of,
 )
 from semsearch.store.manifest import FileRow, Head, Segment, head_digest, row_check
-from semsearch.types import Document, Passage
+from semsearch.types import Passage
 
 # A passage id is never reused (AUTOINCREMENT), so that it never means two things to two readers. `content` is a hash of
 # what was embedded; `row_check` of the other columns.
@@ -156,10 +157,9 @@ class WritableDatabase(Database):
         values = file.values()
         self._insert("INSERT OR REPLACE INTO files", FILE_COLUMNS, [values])
 
-    def add_document(self, document_id: int, file_id: int, document: Document) -> None:
+    def add_document(self, document_id: int, file_id: int, title: str, metadata: Mapping[str, Any]) -> None:
         """Add a document of a file."""
-        metadata = json.dumps(document.metadata)
-        self._insert("INSERT INTO documents", DOCUMENT_COLUMNS, [(document_id, file_id, document.title, metadata)])
+        self._insert("INSERT INTO documents", DOCUMENT_COLUMNS, [(document_id, file_id, title, json.dumps(metadata))])
 
     def put_passages(self, passages: Iterable[tuple[int, int, Passage, bytes]]) -> None:
         """Add passages, or give those that lost theirs a new document: each its id, its document's, its content."""

@@ -1,7 +1,7 @@
 """What passages do for finding: structural ones against fixed windows, and against whole documents.
 
-Of a folder of Markdown, sections are looked for by their headings: each query is the heading of a section, of three words
-or more and found once in the folder, and a passage is right if it starts in that section. Fixed windows have the
+Of a folder of Markdown, sections are looked for by their headings: each query is the heading of a section, of three
+words or more and found once in the folder, and a passage is right if it starts in that section. Fixed windows have the
 document's title in front, too, and on average as many tokens of text as the structural passages. Of a folder in BEIR's
 layout, documents are looked for, by their best passage or as a whole (cut off at the model's length).
 """
