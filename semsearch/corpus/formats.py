@@ -57,7 +57,8 @@ FORMATS = (
     Format("Markdown", "markdown", (".md", ".markdown", ".mdown", ".mkd", ".qmd", ".rmd")),
     Format("HTML", "html", (".html", ".htm", ".xhtml")),
     Format("plain text", "text", (".txt", ".text", ".rst", ".adoc", ".asciidoc", ".org", ".tex", "")),
-    Format("JSON Lines", "records", (".jsonl",), max_file_size=_ENDLESS),
+    Format("JSON Lines", "records", (".jsonl", ".ndjson"), max_file_size=_ENDLESS),
+    Format("CSV", "delimited", (".csv", ".tsv"), max_file_size=_ENDLESS),
     Format(
         "source code",
         "text",
