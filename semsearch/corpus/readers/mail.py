@@ -189,8 +189,8 @@ class _Builder:
         """The file's lines of a text that stands there line by line; else the first of the message for all."""
         count = text.count("\n") + 1
         unknown = (self._first,) * count
-        raw = payload.encode("ascii", "surrogateescape") if payload.isascii() or _is_escaped(payload) else b""
-        at = self._data.find(raw, self._searched) if raw else -1
+        raw = payload.encode("ascii", "surrogateescape") if _is_escaped(payload) else b""
+        at = self._found(raw) if raw else -1
         encoding = header(part, "content-transfer-encoding").strip().lower()
         if at < 0 or encoding not in ("", "7bit", "8bit", "binary", "quoted-printable"):
             return unknown
@@ -204,6 +204,15 @@ class _Builder:
             starts.pop(0)
         numbers = [self._first + self._searched_lines + n for n in starts[:count]]
         return numbers if len(numbers) == count else unknown
+
+    def _found(self, raw: bytes) -> int:
+        """Where a body stands: after an empty line, or first if there are no headers."""
+        if not self._searched and self._data.startswith(raw):
+            return 0
+        for gap in (b"\n\n", b"\r\n\r\n"):
+            if (at := self._data.find(gap + raw, self._searched)) >= 0:
+                return at + len(gap)
+        return -1
 
 
 def _is_escaped(payload: str) -> bool:
