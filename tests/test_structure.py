@@ -6,6 +6,7 @@ import ast
 import json
 import mailbox
 import time
+from collections.abc import Iterator
 from email.message import EmailMessage
 from email.policy import SMTP, default
 from pathlib import Path
@@ -50,7 +51,10 @@ def check(found: Document) -> None:
     assert starts == sorted(starts)
     for heading in found.headings:
         if heading.char_end > heading.char_start:
-            assert heading.text in " ".join(found.text[heading.char_start : heading.char_end].split())
+            said = (
+                found.text[heading.char_start : heading.char_end].replace("`", "").replace("*", "").replace("\\&", "&")
+            )
+            assert heading.text in " ".join(said.split())
         assert heading.char_start == 0 or found.text[heading.char_start - 1] == "\n"
     for passage, embedded in CHUNKER.chunk(found):
         assert found.text[passage.char_start : passage.char_end] == passage.text
@@ -196,7 +200,7 @@ def test_a_mail_of_html_is_read_as_seen_and_a_mail_within_is_read_too(tmp_path: 
         ("Content-Type: text/plain; charset=koi8-r", "привет".encode("koi8-r"), "привет"),
         ("Content-Type: text/plain; charset=us-ascii", "café".encode(), "café"),
         ("Content-Transfer-Encoding: base64", b"aGVsbG8K", "hello"),
-        ("Content-Transfer-Encoding: base64", b"!!!", "!!!"),
+        ("Content-Transfer-Encoding: base64", b"!!!", "s"),
         ("Content-Transfer-Encoding: nonsense", b"as it is", "as it is"),
         ("Content-Transfer-Encoding: x-uuencode", b"begin 644 a\n%:&5L;&\\\n`\nend\n", "hello"),
     ],
@@ -260,15 +264,15 @@ def hostile_mail() -> dict[str, bytes]:
     )
     return {
         "deep": b"Subject: deep\n" + deep,
-        "long header": b"Subject: long\nTo: " + b'"' + b";," * 1_000_000 + b"\n\ntext",
-        "long type": b'Subject: type\nContent-Type: text/plain; a="' + b";" * 1_000_000 + b"\n\ntext",
-        "many headers": b"Subject: many\n" + b"X-A: b\n" * 200_000 + b"\ntext",
-        "many parts": b'Subject: parts\nContent-Type: multipart/mixed; boundary="b"\n\n' + b"--b\n\nx\n" * 20_000,
+        "long header": b"Subject: long header\nTo: " + b'"' + b";," * 1_000_000 + b"\n\ntext",
+        "long type": b'Subject: long type\nContent-Type: text/plain; a="' + b";" * 1_000_000 + b"\n\ntext",
+        "many headers": b"Subject: many headers\n" + b"X-A: b\n" * 200_000 + b"\ntext",
+        "many parts": b'Subject: many parts\nContent-Type: multipart/mixed; boundary="b"\n\n' + b"--b\n\nx\n" * 20_000,
         "words": b"Subject: words" + b" =?utf-8?q?" * 50_000 + b"\n\ntext",
-        "long line": b"Subject: line\n\n" + b"word " * 1_000_000,
+        "long line": b"Subject: long line\n\n" + b"word " * 1_000_000,
         "no headers": b"only text\nin lines",
-        "odd date": b"Subject: date\nDate: 99 Foo 99999\nFrom: <<<@@,;:\n\ntext",
-        "not text": b"Subject: bytes\n\n" + bytes(range(1, 256)) * 100,
+        "odd date": b"Subject: odd date\nDate: 99 Foo 99999\nFrom: <<<@@,;:\n\ntext",
+        "not text": b"Subject: not text\n\n" + bytes(range(1, 256)) * 100,
     }
 
 
@@ -278,7 +282,7 @@ def test_hostile_mail_is_read_soon(tmp_path: Path, name: str) -> None:
     (found,) = documents(tmp_path, "x.eml", hostile_mail()[name])
     assert time.perf_counter() - start < 10
     assert found.text
-    assert found.title.startswith({"no headers": "x", "not text": "bytes"}.get(name, name.split()[-1][:4]))
+    assert found.title.startswith("x" if name == "no headers" else name)
     json.dumps(found.metadata, allow_nan=False)
 
 
@@ -328,7 +332,7 @@ not one
 def test_rst_titles_have_levels_by_their_order(tmp_path: Path) -> None:
     found = document(tmp_path, "x.rst", RST)
     assert found.title == "The Title"
-    assert outline(found) == [(1, "The Title"), (2, "Section one"), (3, "Deep"), (2, "Next")] or outline(found) == []
+    assert outline(found) == [(1, "The Title"), (2, "Section one"), (3, "Deep"), (2, "Next")]
     assert found.text == RST
     assert spans(found)[0] == "==========\n The Title\n==========\n"
     assert spans(found)[2] == "Deep\n~~~~\n"
@@ -336,10 +340,7 @@ def test_rst_titles_have_levels_by_their_order(tmp_path: Path) -> None:
 
 def test_rst_fields_on_top_are_metadata(tmp_path: Path) -> None:
     found = document(tmp_path, "x.rst", "Title\n=====\n\n:Author: Jane Doe\n:Tags: a, b\n   c\n\n:not: one\n\ntext\n")
-    assert found.metadata == {"author": "Jane Doe", "tags": "a, b c", "not": "one"} or found.metadata == {
-        "author": "Jane Doe",
-        "tags": "a, b c",
-    }
+    assert found.metadata == {"author": "Jane Doe", "tags": "a, b c"}
 
 
 ADOC = """= The Title
@@ -415,7 +416,7 @@ text
 
 
 def test_latex(tmp_path: Path) -> None:
-    found = documents(tmp_path, "x.tex", LATEX)[0]
+    found = document(tmp_path, "x.tex", LATEX)
     assert found.title == "On Pumps and Valves"
     assert found.metadata == {"author": "Jane Doe"}
     assert outline(found) == [(3, "Introduction"), (4, "A longer one of two lines"), (3, "R&D")]
@@ -423,25 +424,24 @@ def test_latex(tmp_path: Path) -> None:
     assert spans(found)[1] == "\\subsection*[short]{A longer one\n  of two lines}\n"
 
 
+def definitions(node: ast.AST, lines: list[str], level: int = 1) -> Iterator[tuple[int, str, int]]:
+    """The level, name and first line of each function and class; comments directly above are part of it."""
+    for child in ast.iter_child_nodes(node):
+        inner = level
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            first = min([child.lineno, *(one.lineno for one in child.decorator_list)])
+            while first > 1 and lines[first - 2].lstrip().startswith("#"):
+                first -= 1
+            yield level, child.name, first
+            inner = level + 1
+        yield from definitions(child, lines, inner)
+
+
 def test_headings_of_python_are_those_of_its_syntax_tree() -> None:
     seen = 0
     for path in sorted([*(ROOT / "semsearch").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]):
         text = path.read_text(encoding="utf-8")
-        lines = text.split("\n")
-        expected: list[tuple[int, str, int]] = []
-
-        def visit(node: ast.AST, level: int) -> None:
-            for child in ast.iter_child_nodes(node):
-                inner = level
-                if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                    first = min([child.lineno, *(one.lineno for one in child.decorator_list)])
-                    while first > 1 and lines[first - 2].lstrip().startswith("#"):
-                        first -= 1
-                    expected.append((level, child.name, first))
-                    inner = level + 1
-                visit(child, inner)
-
-        visit(ast.parse(text), 1)
+        expected = list(definitions(ast.parse(text), text.split("\n")))
         found = code.headings(text, BY_SUFFIX[".py"])
         assert [(h.level, h.text, text.count("\n", 0, h.char_start) + 1) for h in found] == expected, path
         seen += len(expected)
@@ -450,7 +450,8 @@ def test_headings_of_python_are_those_of_its_syntax_tree() -> None:
 
 SOURCES = {
     ".c": (
-        "struct point;\nstruct point { int x; };\nint proto(int x);\n/* Adds. */\nstatic int add(int a,\n    int b)\n{\n"
+        "struct point;\nstruct point { int x; };\nint proto(int x);\n"
+        "/* Adds. */\nstatic int add(int a,\n    int b)\n{\n"
         "    if (a) {\n    } else if (b) {\n    }\n    list_for_each(a, b) {\n    }\n    return call(a);\n}\n"
         "struct point *make(void) {\n    switch (x) {\n    }\n}\nint\ngnu_style (int a)\n{\n}\n"
         'void quoted(void) { char *s = "int no(void) {"; }\n// void no(void) {\n',
@@ -491,7 +492,8 @@ SOURCES = {
     ),
     ".rs": (
         "/// Doc\n#[derive(Debug)]\npub struct Foo<'a> {\n    a: &'a str,\n}\nimpl<'a> Display for Foo<'a> {\n"
-        "    fn fmt(&self, f: &mut Formatter<'_>) -> [u8; 4] {\n        match x { }\n        while let Some(y) = z { }\n"
+        "    fn fmt(&self, f: &mut Formatter<'_>) -> [u8; 4] {\n        match x { }\n"
+        "        while let Some(y) = z { }\n"
         "    }\n}\ntrait T {\n    fn proto(&self);\n}\npub async fn run<F>(f: F) -> impl Iterator<Item = u32>\n"
         "where F: Fn(u8) -> u8 {\n}\n",
         ["Foo", "Foo", "Foo > fmt", "T", "run"],
@@ -502,7 +504,8 @@ SOURCES = {
         ["A", "A > run"],
     ),
     ".rb": (
-        "module A\n  class B < C\n    def self.run(x)\n      if x\n      end\n    end\n    def ok?\n    end\n  end\nend\n",
+        "module A\n  class B < C\n    def self.run(x)\n      if x\n      end\n    end\n"
+        "    def ok?\n    end\n  end\nend\n",
         ["A", "A > B", "A > B > run", "A > B > ok?"],
     ),
     ".kt": (

@@ -21,6 +21,7 @@ _HARMLESS = frozenset({"default", "synchronized", "unchecked", "function", "expo
 _PARENTHESIS = re.compile(r"[()]")
 # Parameters and what follows them are looked for so far, in characters.
 _FAR = 4 * LONG_LINE
+_OPENER_LINES = 200
 _REST = r"(?:[^;{}=\[]|\[[^\]]*\])*+"
 # From the end of a function's parameters to its body: qualifiers; types, initializers, bounds; or what Go returns.
 _BODY_AFTER_PARAMETERS = re.compile(
@@ -133,9 +134,9 @@ def _first_line(number: int, lines: Lines, code: Lines, language: Language) -> i
 
 
 def _opener(number: int, code: Lines) -> int:
-    """The line that is indented like one that closes what it opens, a few lines above."""
+    """The line that is indented like one that closes what it opens, not too far above; 0 if there is none."""
     indent = len(code[number]) - len(code[number].lstrip())
-    for above in range(number - 1, max(-1, number - 20), -1):
+    for above in range(number - 1, max(-1, number - _OPENER_LINES), -1):
         line = code[above]
         if line.strip() and len(line) - len(line.lstrip()) <= indent:
             return above

@@ -44,8 +44,8 @@ def _headings(lines: Lines, fields: dict[str, str]) -> Iterator[Heading]:
         elif match := _HEADING.match(line):
             end = _closing(lines.text, lines.start(number) + match.end())
             if end and (words := _plain(lines.text[lines.start(number) + match.end() : end])):
-                rest = lines.text[end + 1 : lines.start(number + 1)]
-                char_end = lines.start(number + 1) if not rest.strip() else end + 1
+                line_end = lines.text.find("\n", end) + 1 or len(lines.text)
+                char_end = end + 1 if lines.text[end + 1 : line_end].strip() else line_end
                 yield Heading(lines.start(number), _LEVELS.index(match[1]) + 1, words, char_end)
         elif match := _FIELD.match(line):
             start = lines.start(number) + match.end()

@@ -189,7 +189,10 @@ class _Builder:
         """The file's lines of a text that stands there line by line; else the first of the message for all."""
         count = text.count("\n") + 1
         unknown = (self._first,) * count
-        raw = payload.encode("ascii", "surrogateescape") if _is_escaped(payload) else b""
+        try:
+            raw = payload.encode(part.get_content_charset() or "ascii", "surrogateescape")
+        except (LookupError, ValueError):
+            return unknown
         at = self._found(raw) if raw else -1
         encoding = header(part, "content-transfer-encoding").strip().lower()
         if at < 0 or encoding not in ("", "7bit", "8bit", "binary", "quoted-printable"):
@@ -213,10 +216,6 @@ class _Builder:
             if (at := self._data.find(gap + raw, self._searched)) >= 0:
                 return at + len(gap)
         return -1
-
-
-def _is_escaped(payload: str) -> bool:
-    return all(ord(char) < 128 or 0xDC80 <= ord(char) <= 0xDCFF for char in payload)
 
 
 def _best(parts: Sequence[Message]) -> Message:
