@@ -58,7 +58,7 @@ FORMATS = (
     Format("HTML", "html", (".html", ".htm", ".xhtml")),
     Format("plain text", "text", (".txt", ".text", "")),
     Format("reStructuredText", "rst", (".rst", ".rest")),
-    Format("AsciiDoc", "adoc", (".adoc", ".asciidoc", ".asc")),
+    Format("AsciiDoc", "adoc", (".adoc", ".asciidoc")),
     Format("Org", "org", (".org",)),
     Format("LaTeX", "latex", (".tex", ".latex", ".ltx")),
     # Most of it is pictures.
