@@ -27,7 +27,7 @@ from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
 ENCODER = Encoder()
-CHUNKER = Chunker(ENCODER.tokenizer.token_spans, ENCODER.max_tokens)
+CHUNKER = Chunker(ENCODER.tokenizer.token_starts, ENCODER.max_tokens)
 FEW = settings(max_examples=60, deadline=None)
 
 
@@ -113,6 +113,7 @@ def test_a_notebook_is_its_cells(tmp_path: Path) -> None:
     assert [(part.kind, part.number) for part in found.parts] == [("cell", 1), ("cell", 3), ("cell", 4)]
     assert found.text[found.parts[1].char_start :].startswith("print(1)")
     assert spans(found)[1] == "## Results\n"
+    assert [found.text[start:end][:8] for start, end in found.code] == ["print(1)"]
     assert [found.text[start:end] for start, end in found.markup] == ["[", "](https://x.org)"]
 
 
@@ -529,7 +530,7 @@ SOURCES = {
 def test_headings_of_source_are_its_functions_and_classes(tmp_path: Path, suffix: str) -> None:
     source, expected = SOURCES[suffix]
     found = document(tmp_path, f"x{suffix}", source)
-    assert (found.text, found.title) == (source, f"x{suffix}")
+    assert (found.text, found.title, found.code) == (source, f"x{suffix}", ((0, len(source)),))
     paths: list[str] = []
     over: list[str] = []
     for heading in found.headings:

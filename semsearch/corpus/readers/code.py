@@ -38,7 +38,8 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
     text = decode(file)
     name = PurePosixPath(file.name)
     language = BY_SUFFIX.get(name.suffix.lower())
-    yield Document(file.name, text, name.name, {}, tuple(headings(text, language)) if language else ())
+    found = tuple(headings(text, language)) if language else ()
+    yield Document(file.name, text, name.name, {}, found, code=((0, len(text)),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,16 +207,18 @@ def _document(name: str, table: _Table, first: int, cells: Sequence[str]) -> Doc
     }
     if table.id is not None:
         metadata["_id"] = cell_at(table.id)
+    code: tuple[tuple[int, int], ...] = ()
     if table.text is None:
         said = [place for place, cell in enumerate(cells) if cell.strip()]
         text = "\n".join(f"{table.columns[place]}: {cells[place]}" for place in said)
+        code = ((0, len(text)),)  # a line a cell
         numbers = [line for place in said for line in range(starts[place], starts[place + 1] + 1)]
     elif cell_at(table.text).strip():
         text = cell_at(table.text)
         numbers = list(range(starts[table.text], starts[table.text + 1] + 1))
     else:  # a row without a text of its own is still found by its title
         text, numbers = title, [first]
-    return Document(name, text, title, metadata, line_numbers=numbers)
+    return Document(name, text, title, metadata, code=code, line_numbers=numbers)
 
 
 def _value(cell: str, is_number: bool) -> str | float | None:

@@ -95,7 +95,13 @@ def _document(path: str, data: bytes, first: int, stem: str, parts: tuple[Part, 
     if not text.strip():
         text, numbers = title, (first,)
     return Document(
-        path, text, title or stem, _metadata(message, built.attachments), tuple(built.headings), 0, (), numbers, parts
+        path,
+        text,
+        title or stem,
+        _metadata(message, built.attachments),
+        tuple(built.headings),
+        line_numbers=numbers,
+        parts=parts,
     )
 
 

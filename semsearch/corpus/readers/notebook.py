@@ -45,6 +45,7 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
         {"language": language} if language else {},
         tuple(built.headings),
         markup=built.markup,
+        code=built.code,
         parts=tuple(built.parts),
     )
 
@@ -56,6 +57,7 @@ class _Builder:
         self.pieces: list[str] = []
         self.headings: list[Heading] = []
         self.markup: list[tuple[int, int]] = []
+        self.code: list[tuple[int, int]] = []
         self.parts: list[Part] = []
         self._length = 0
 
@@ -76,6 +78,9 @@ class _Builder:
                 replace(one, char_start=at + one.char_start, char_end=at + one.char_end) for one in parsed.headings
             )
             self.markup += ((at + start, at + end) for start, end in parsed.markup)
+            self.code += ((at + start, at + end) for start, end in parsed.code)
+        elif kind == "code":
+            self.code.append((at, at + len(source)))
         elif kind == "heading":  # of nbformat 3
             level = cell.get("level")
             level = level if isinstance(level, int) else 1
