@@ -56,11 +56,20 @@ _LARGE, _ENDLESS = 100 * 2**20, 2**63
 FORMATS = (
     Format("Markdown", "markdown", (".md", ".markdown", ".mdown", ".mkd", ".qmd", ".rmd")),
     Format("HTML", "html", (".html", ".htm", ".xhtml")),
-    Format("plain text", "text", (".txt", ".text", ".rst", ".adoc", ".asciidoc", ".org", ".tex", "")),
-    Format("JSON Lines", "records", (".jsonl",), max_file_size=_ENDLESS),
+    Format("plain text", "text", (".txt", ".text", "")),
+    Format("reStructuredText", "rst", (".rst", ".rest")),
+    Format("AsciiDoc", "adoc", (".adoc", ".asciidoc")),
+    Format("Org", "org", (".org",)),
+    Format("LaTeX", "latex", (".tex", ".latex", ".ltx")),
+    # Most of it is pictures.
+    Format("Jupyter notebook", "notebook", (".ipynb",), max_file_size=_LARGE),
+    Format("mail", "mail", (".eml",), max_file_size=_LARGE),
+    Format("mailbox", "mail", (".mbox", ".mbx"), max_file_size=_ENDLESS),
+    Format("JSON Lines", "records", (".jsonl", ".ndjson"), max_file_size=_ENDLESS),
+    Format("CSV", "delimited", (".csv", ".tsv"), max_file_size=_ENDLESS),
     Format(
         "source code",
-        "text",
+        "code",
         tuple(
             ".asm .awk .bash .bat .c .cc .cfg .clj .cljs .cmake .cpp .cs .css .cu .cxx .dart .el .erl .ex .exs "
             ".f90 .fs .go .gradle .graphql .groovy .h .hh .hpp .hrl .hs .hxx .ini .java .jl .js .jsx .kt .kts "
