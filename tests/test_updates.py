@@ -115,8 +115,8 @@ def test_an_unchanged_file_costs_a_stat(
     def opened(*_: object) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr("semsearch.indexer.sources._row", opened)
-    monkeypatch.setattr("semsearch.indexer.sources.read", opened)
+    monkeypatch.setattr("semsearch.indexer.sources.digest_of", opened)
+    monkeypatch.setattr("semsearch.indexer.worker.read", opened)
     assert counts(indexer.update(source)) == (0, 0, 0, 12)
 
 
@@ -134,7 +134,7 @@ def test_an_edit_embeds_what_it_changed(source: Path, tmp_path: Path, encoder: E
     assert summary.passages == first.passages
     as_made_anew(tmp_path / "index", source, encoder)
     before = {text for *_, text in all_hits(tmp_path / "index", encoder)}
-    long.write_text("\n\n".join(["A line on top."] * 10 + paragraphs))
+    long.write_text("\n\n".join([f"Line {i} on top." for i in range(10)] + paragraphs))
     moved_down = indexer.update(source)
     fresh = {text for *_, text in all_hits(tmp_path / "index", encoder)} - before
     assert moved_down.passages_embedded == len(fresh) < 20

@@ -99,7 +99,8 @@ class Reading:
         with closing(self._answers(files)) as answers:
             for file, (kind, *values) in answers:
                 if kind == "file":
-                    row = FileRow(0, file.name, file.size, file.mtime_ns, *values, False)
+                    seen_ns, sha256 = values
+                    row = FileRow(0, file.name, file.size, file.mtime_ns, seen_ns, sha256, given=False)
                 elif kind == "document" and row:
                     title, metadata, passages = values
                     found = tuple(_embedded(Passage(*passage), text) for passage, text in passages)
