@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import time
 from pathlib import Path
@@ -12,10 +13,12 @@ import click
 
 from semsearch import __version__
 from semsearch.cli import output
-from semsearch.errors import DamagedIndexError
+from semsearch.errors import DamagedIndexError, InvalidInputError, UnreadableFileError
 
 if TYPE_CHECKING:
+    from semsearch.indexer.indexer import Indexer
     from semsearch.store.catalog import IndexInfo
+    from semsearch.types import Document
 
 _indexes = click.option(
     "--indexes",
@@ -25,7 +28,23 @@ _indexes = click.option(
     show_default=True,
     help="Folder that the indexes are in (also SEMSEARCH_INDEXES).",
 )
+# More than this is asked about before it is indexed.
+_MANY_FILES, _MANY_BYTES = 50_000, 2**30
+_STDIN_BYTES = 10 * 2**20
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: 500K, 10M, 2G."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """In bytes; units are powers of 1,024."""
+        found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if not found or not int(found[1]):
+            self.fail(f"{value!r} is no size; give bytes, or a number with K, M or G, such as 10M", param, ctx)
+        return int(int(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -64,7 +83,19 @@ def cli(context: click.Context) -> None:
     metavar="TYPE",
     help="auto: exact while that is fast, then approximate; flat: exact; ivf; or a FAISS factory string.",
 )
+@click.option("--include", multiple=True, metavar="GLOB", help="Take only files such as '*.md' or docs/; repeatable.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders; repeatable.")
+@click.option("--hidden/--no-hidden", default=None, help="Whether hidden files and folders are taken; no by default.")
+@click.option("--ignore-files/--no-ignore-files", default=None, help="Whether .gitignore and the like hold; yes.")
+@click.option("--max-file-size", type=Size(), help="Skip larger files; 10M for text, 100M for documents by default.")
+@click.option("--chunk-tokens", type=int, help="Tokens of a passage at most, title and headings included; 128.")
+@click.option("--overlap", type=int, help="Tokens that a passage repeats of the one before within prose; 16.")
+@click.option("--text-field", metavar="FIELD", help="Of CSV, TSV and JSON Lines: the column that is the text.")
+@click.option("--title-field", metavar="FIELD", help="The column that is the title.")
+@click.option("--id-field", metavar="FIELD", help="The column that a row is known by.")
 @click.option("--rebuild", is_flag=True, help="Read and embed everything anew; the old index answers meanwhile.")
+@click.option("--dry-run", is_flag=True, help="Say what would be indexed, and how long it would take; do nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, however much there is to index.")
 @click.option("-v", "--verbose", is_flag=True, help="List each file that was skipped, and why.")
 @_json
 def index(
@@ -76,27 +107,45 @@ def index(
     device: str,
     index_type: str | None,
     rebuild: bool,
+    dry_run: bool,
+    yes: bool,
     verbose: bool,
     as_json: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    **settings: Any,
 ) -> None:
-    """Index folders and files: Markdown, HTML, text, source code, BEIR corpus.jsonl.
+    """Index folders and files, or with `-` what comes in on stdin; `semsearch formats` lists what can be read.
 
-    Of an index that is there, what changed since is read and embedded, and what is gone is removed.
+    Of an index that is there, what changed since is read and embedded, and what is gone is removed. It remembers
+    these options.
     """
     from semsearch.store.catalog import check_name
 
+    from_stdin = paths == (Path("-"),)
     if name is None:
         if len(paths) > 1:
             raise click.UsageError("several paths make one index; name it with --name")
         resolved = paths[0].resolve()
-        name = resolved.name if resolved.is_dir() else resolved.stem
+        name = "stdin" if from_stdin else resolved.name if resolved.is_dir() else resolved.stem
     folder = indexes / check_name(name)
 
     from semsearch.indexer.indexer import Indexer
+    from semsearch.indexer.settings import Settings
 
+    chosen = Settings(include=include or None, exclude=exclude or None, **settings)
+    indexer = Indexer(folder, model=model, precision=precision, device=device, index_type=index_type, settings=chosen)
+    if dry_run:
+        if from_stdin:
+            raise click.UsageError("--dry-run looks at files; what comes in on stdin is none")
+        plan = indexer.plan(paths)
+        output.print_json(dataclasses.asdict(plan)) if as_json else output.print_plan(plan)
+        return
+    if not yes and not from_stdin:
+        _ask_if_much(indexer, paths)
+    source = [_stdin()] if from_stdin else paths
     with output.progress_bar() as progress:
-        indexer = Indexer(folder, model=model, precision=precision, device=device, index_type=index_type)
-        summary = indexer.update(paths, rebuild=rebuild, progress=progress)
+        summary = indexer.update(source, rebuild=rebuild, progress=progress)
     if as_json:
         output.print_json(dataclasses.asdict(summary))
     else:
@@ -104,6 +153,66 @@ def index(
     if verbose:
         for skipped in summary.skipped:
             click.echo(output.printable(f"skipped {skipped.path}: {skipped.reason}"), err=True)
+
+
+def _ask_if_much(indexer: Indexer, paths: tuple[Path, ...]) -> None:
+    """Before a home folder, say, is indexed by mistake."""
+    plan = indexer.plan(paths, timed=False)
+    if plan.files <= _MANY_FILES and plan.bytes <= _MANY_BYTES:
+        return
+    output.print_plan(indexer.plan(paths), err=True)
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"to index {plan.files} files, {output.size(plan.bytes)}, give --yes where nobody can be asked"
+        )
+    if not click.confirm(f"Index all of {plan.root!r}?", err=True):
+        raise click.Abort
+
+
+def _stdin() -> Document:
+    from semsearch.corpus.decoding import decode_bytes
+    from semsearch.types import Document
+
+    data = sys.stdin.buffer.read(_STDIN_BYTES + 1)
+    if len(data) > _STDIN_BYTES:
+        raise InvalidInputError(f"there is more than {output.size(_STDIN_BYTES)} on stdin; put it into files")
+    try:
+        return Document("stdin", decode_bytes(data), "")
+    except UnreadableFileError as reason:
+        raise InvalidInputError(f"what comes in on stdin cannot be read: {reason}") from None
+
+
+@cli.command()
+@_json
+def formats(as_json: bool) -> None:
+    """List what can be read here."""
+    from semsearch.corpus.formats import FORMATS
+
+    if as_json:
+        listed = [
+            {"name": one.name, "suffixes": [s for s in one.suffixes if s], "readable": not one.missing}
+            for one in FORMATS
+        ]
+        output.print_json({"formats": listed})
+    else:
+        output.print_formats(FORMATS)
+
+
+@cli.command()
+@click.argument("target")
+@click.option("-i", "--index", "name", help="Name of the index; may be left out if there is only one.")
+@_indexes
+@click.option("-C", "--context", default=1, show_default=True, help="How many passages before and after it.")
+@_json
+def show(target: str, name: str | None, indexes: Path, context: int, as_json: bool) -> None:
+    """Show a passage in its surroundings: that of a hit's id, of PATH:LINE, or the first of PATH."""
+    if context < 0:
+        raise click.UsageError(f"--context must be 0 or more, got {context}")
+    from semsearch.query.excerpt import excerpt
+    from semsearch.store.catalog import find_index
+
+    found = excerpt(find_index(indexes, name), target, context=context)
+    output.print_json(dataclasses.asdict(found)) if as_json else output.print_excerpt(found)
 
 
 @cli.command()

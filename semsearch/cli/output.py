@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from semsearch.corpus.formats import Format
+    from semsearch.indexer.plan import Plan
     from semsearch.indexer.report import IndexSummary, Progress
+    from semsearch.query.excerpt import Excerpt
     from semsearch.store.catalog import IndexInfo
     from semsearch.types import Hit
 
@@ -38,7 +41,9 @@ def print_hits(hits: Sequence[Hit], root: Path) -> None:
     """Print hits for people: `path:line` that editors and terminals can jump to, score, heading, snippet."""
     width = min(shutil.get_terminal_size().columns, 100)
     for hit in hits:
-        place = click.style(printable(f"{_jumpable(root, hit.path)}:{hit.line_start}"), fg="cyan", bold=True)
+        where = f" ({hit.place})" if hit.place else f":{hit.line_start}"
+        place = click.style(printable(f"{_jumpable(root, hit.path)}{where}"), fg="cyan", bold=True)
+        place += click.style(" changed since", fg="yellow") if hit.stale else ""
         over = " > ".join(part for part in (hit.title, hit.heading) if part)
         _print(f"{place}  {click.style(f'{hit.score:.3f}', fg='green')}  {click.style(printable(over), bold=True)}")
         body = " ".join(line for line in hit.text.splitlines() if not line.lstrip().startswith("#") or line == hit.text)
@@ -50,6 +55,50 @@ def print_hits(hits: Sequence[Hit], root: Path) -> None:
         ):
             _print(f"    {line}")
         _print("")
+
+
+def print_excerpt(found: Excerpt) -> None:
+    """Print a passage in its surroundings, which are dimmed."""
+    where = found.place or f"lines {found.line_start}-{found.line_end}"
+    over = " > ".join(part for part in (found.title, found.heading) if part)
+    _print(click.style(printable(f"{found.path} ({where})  {over}"), bold=True))
+    if found.stale:
+        _print(click.style("the file has changed since it was indexed, or is gone", fg="yellow"))
+    _print("")
+    around = [printable_lines(text) for text in (found.before, found.text, found.after)]
+    _print(click.style(around[0], dim=True) + around[1] + click.style(around[2], dim=True))
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, but line ends and tabs stay."""
+    return "".join(c if c in "\n\t" else printable(c) for c in text)
+
+
+def print_formats(formats: Sequence[Format]) -> None:
+    """Print what can be read, a format a line."""
+    for one in formats:
+        lacking = "  needs: pip install 'semsearch[documents]'" if one.missing else ""
+        _print(f"{one.name}: {' '.join(suffix for suffix in one.suffixes if suffix)}{lacking}")
+
+
+def print_plan(plan: Plan, *, err: bool = False) -> None:
+    """Print what an update would do."""
+    about = "" if plan.seconds is None else f", about {duration(plan.seconds)}"
+    lines = [f"{printable(plan.root)}: to index {plan.files} files, {size(plan.bytes)}{about}"]
+    lines += [f"  {name}: {count} files, {size(total)}" for name, (count, total) in plan.formats.items()]
+    lines += [f"  as they were: {plan.unchanged}"] if plan.unchanged else []
+    lines += [f"  to remove: {plan.removed}"] if plan.removed else []
+    lines += [f"  skipped, {printable(reason)}: {count}" for reason, count in plan.skipped.items()]
+    for line in lines:
+        click.echo(line, err=err)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{max(1, round(seconds))} s"
 
 
 def print_summary(summary: IndexSummary) -> None:

@@ -58,7 +58,12 @@ def decode(file: SourceFile) -> str:
     Raises:
         UnreadableFileError: It is binary or empty, or not in the encoding that its mark names.
     """
-    text = _decoded(file.path.read_bytes())
+    return decode_bytes(file.path.read_bytes())
+
+
+def decode_bytes(data: bytes) -> str:
+    """As `decode`, of bytes that are there already."""
+    text = _decoded(data)
     if not text.strip():
         raise UnreadableFileError("empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -45,6 +45,10 @@ class Format:
     # A novel is about 1 MiB; text that is larger than ten of them is a dump or a log.
     max_file_size: int = 10 * 2**20
 
+    def size_limit(self, options: ReadOptions) -> int:
+        """Bytes above which a file is skipped."""
+        return self.max_file_size if options.max_file_size is None else options.max_file_size
+
     @property
     def missing(self) -> tuple[str, ...]:
         """The libraries that are not installed."""

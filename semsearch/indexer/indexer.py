@@ -22,6 +22,7 @@ from semsearch.errors import (
     StoreError,
 )
 from semsearch.indexer.commit import commit
+from semsearch.indexer.plan import Plan, plan_of
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
 from semsearch.indexer.sources import Changes, Item, Read, Reading, compare, read_documents
@@ -165,6 +166,33 @@ class Indexer:
             sweep(self._path, writer.database.segments(), keep_parts=False)
             removed = (old.files if old else 0) + update.added - writer.head.files
             return self._summary(writer.head, encoder, found, changes, update, removed, started)
+
+    def plan(self, source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, timed: bool = True) -> Plan:
+        """What `update` would do with folders and files, without doing it.
+
+        Args:
+            source: As of `update`.
+            timed: Whether a few files are read and embedded to tell how long it would take.
+
+        Raises:
+            SourceNotFoundError: A source is not there.
+            ModelError, StoreError: As of `update`.
+        """
+        settings, known, old = self._settings, {}, None
+        if (self._path / DATABASE).exists():
+            with Database.open_for_reading(self._path) as database:
+                old = database.head()
+                known = {row.path: row for row in database.files()}
+            settings = settings.over(Settings.from_json(old.settings))
+        found = walk([Path(one) for one in _paths(_sources(source))], settings.walk_options)
+        changes = Changes()
+        compare(
+            found.files,
+            known,
+            changes,
+            trust=old is not None and settings.reads_like(Settings.from_json(old.settings)),
+        )
+        return plan_of(found, changes, self._encoder(old) if timed else None, settings)
 
     def remove(self, paths: str | Iterable[str] = (), *, filter: str | None = None) -> int:
         """Remove files and documents by their paths in the index, or by a filter.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from semsearch.corpus.walk import SourceFile
+from semsearch.errors import StorageError
 from semsearch.indexer.worker import ENDS, MEMORY_LIMIT, receive, send
 
 # Files that are given out ahead of the one whose documents are taken, and documents of each that wait to be taken.
@@ -73,6 +74,8 @@ class WorkerPool:
             task = ahead.popleft()
             while True:
                 answer = task.answers.get()
+                if answer[0] == "failed":
+                    raise StorageError("a process that reads files cannot be started; is there memory left for it?")
                 yield task.file, answer
                 if answer[0] in ENDS:
                     break
@@ -91,6 +94,10 @@ class WorkerPool:
         while not self._closed.wait(_CHECK_SECONDS):
             for worker in self._workers:
                 worker.end_if_late()
+
+
+class _NotStartedError(Exception):
+    """A process ended before it was ready."""
 
 
 class _Task:
@@ -126,6 +133,9 @@ class _Worker:
                 yield answer
                 if answer[0] in ENDS:
                     return
+        except _NotStartedError:
+            self.reap()
+            yield ["failed"]
         except (EOFError, OSError):
             self.reap()
             if self._late:
@@ -171,7 +181,11 @@ class _Worker:
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, **_ENVIRONMENT},
                 )
-                send(cast(BinaryIO, self._process.stdin), self._setup)
+                try:
+                    send(cast(BinaryIO, self._process.stdin), self._setup)
+                    receive(cast(BinaryIO, self._process.stdout))
+                except (EOFError, OSError):
+                    raise _NotStartedError from None
             return self._process
 
     def _kill(self) -> None:

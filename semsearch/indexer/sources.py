@@ -67,12 +67,14 @@ class Changes:
         fresh: Files that are new or changed, still to be read.
         touched: Rows of files whose content is as it was, but not what is known of them.
         gone: Ids of the rows that files no longer stand behind, or other content.
+        changed: How many of the fresh the index knows with another content.
         unchanged: How many have the content that they had.
     """
 
     fresh: list[SourceFile] = field(default_factory=list)
     touched: list[FileRow] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
+    changed: int = 0
     unchanged: int = 0
 
 
@@ -116,6 +118,7 @@ class Reading:
                     yield file, answer
             return
         encoder, settings = self._encoder, self._settings
+        _ = self._chunker  # which refuses settings that cannot be used
         setup = setup_of(encoder.tokenizer, encoder.max_tokens, settings.cutting, settings.read_options)
         with WorkerPool(setup, min(_PROCESSES, os.cpu_count() or 1, len(files))) as pool:
             yield from pool.read(files)
@@ -154,6 +157,7 @@ def compare(files: Iterable[SourceFile], known: Mapping[str, FileRow], changes: 
                 continue
         changes.fresh.append(file)
         if row:
+            changes.changed += 1
             changes.gone.append(row.id)
     changes.gone += [row.id for name, row in known.items() if name not in found and not row.given]
 

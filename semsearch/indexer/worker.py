@@ -66,6 +66,7 @@ def main() -> None:
     chunker = Chunker(tokenizer.token_starts, setup["max_tokens"], **setup["cutting"])
     options = ReadOptions(**setup["read_options"])
     _limit_memory()
+    send(answers, ["ready"])
     while True:
         try:
             path, name, size, mtime_ns = receive(requests)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
 from semsearch.errors import DamagedIndexError, InvalidInputError, ModelMismatchError
+from semsearch.query.excerpt import is_stale
 from semsearch.store.database import Database
 from semsearch.store.files import REMEDY
-from semsearch.store.manifest import FileRow
 from semsearch.store.segments import VectorReader, normalize
 from semsearch.types import Hit
 
@@ -177,20 +176,6 @@ class Searcher:
                 kept.append((passage_id, score))
         return kept
 
-    def _is_stale(self, file: FileRow) -> bool:
-        """Whether a file is not what was indexed; its content is looked at only if its time has changed alone."""
-        if file.given:
-            return False
-        path = self._root / file.path
-        try:
-            status = path.stat()
-            if status.st_size != file.size or status.st_mtime_ns == file.mtime_ns:
-                return status.st_size != file.size
-            with path.open("rb") as content:
-                return hashlib.file_digest(content, "sha256").hexdigest() != file.sha256
-        except OSError:
-            return True
-
     def _hits(self, nearest: list[tuple[int, float]]) -> list[Hit]:
         stored = self._database.passages([passage_id for passage_id, _ in nearest])
         hits = []
@@ -211,7 +196,7 @@ class Searcher:
                     char_end=p.char_end,
                     page=p.page,
                     place=p.place,
-                    stale=self._is_stale(found.file),
+                    stale=is_stale(self._root, found.file),
                     text=p.text,
                     metadata=found.metadata,
                 )

@@ -19,7 +19,7 @@ from semsearch.errors import (
     StorageError,
 )
 from semsearch.store.files import REMEDY, FileRecord
-from semsearch.store.manifest import FileRow, Head, Segment, StoredPassage, head_digest, row_check
+from semsearch.store.manifest import FileRow, Head, Segment, StoredPassage, head_digest, row_check, stored_path
 from semsearch.store.seal import read_seal
 from semsearch.types import Passage
 
@@ -202,6 +202,24 @@ class Database:
                 f"JOIN files f ON f.id = d.file_id WHERE p.id IN ({','.join('?' * len(some))})",
                 some,
             )
+
+    def neighbours(self, passage_id: int) -> list[int]:
+        """The ids of the passages of a passage's document, in the order of its text; none if it is not there."""
+        rows = self._rows(
+            "SELECT id FROM passages WHERE document_id = (SELECT document_id FROM passages WHERE id = ?) "
+            "ORDER BY char_start",
+            (passage_id,),
+        )
+        return [row[0] for row in rows]
+
+    def passage_at(self, path: str, line: int) -> int | None:
+        """The id of the passage that a file's line is in, or else of the nearest before it; None if it has none."""
+        rows = self._rows(
+            "SELECT p.id FROM passages p JOIN documents d ON d.id = p.document_id JOIN files f ON f.id = d.file_id "
+            "WHERE f.path = ? ORDER BY p.line_start > ?, p.line_end < ?, abs(p.line_start - ?), p.char_start LIMIT 1",
+            (stored_path(path), line, line, line),
+        )
+        return rows[0][0] if rows else None
 
     def passage_ids(self, file_id: int) -> list[tuple[int, bytes]]:
         """The ids and contents of a file's passages."""

@@ -1,9 +1,9 @@
 """What passages do for finding: structural ones against fixed windows, and against whole documents.
 
 Of a folder of Markdown, sections are looked for by their headings: each query is the heading of a section, of three
-words or more and found once in the folder, and a passage is right if it starts in that section. Fixed windows have the
-document's title in front, too, and on average as many tokens of text as the structural passages. Of a folder in BEIR's
-layout, documents are looked for, by their best passage or as a whole (cut off at the model's length).
+words or more and found once in the folder, and a passage is right if half of it, or of the section, is in both. Fixed
+windows have the document's title in front, too, and on average as many tokens of text as the structural passages. Of a
+folder in BEIR's layout, documents are looked for, by their best passage or as a whole (cut off at the model's length).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
 QUERIES = 1500
-# Of a document: where its pieces start, and what is embedded for each.
-Cut = Callable[[Document], Iterator[tuple[int, str]]]
+# Of a document: the spans of its pieces, and what is embedded for each.
+Cut = Callable[[Document], Iterator[tuple[int, int, str]]]
 
 
 def main() -> None:
@@ -76,9 +76,9 @@ def _look_for_sections(folder: Path, encoder: Encoder, chunkers: dict[str, Chunk
     print(f"{folder.name}: {len(documents)} documents, {len(sections)} sections looked for by their headings")
     for name, chunker in chunkers.items():
 
-        def structural(document: Document, chunker: Chunker = chunker) -> Iterator[tuple[int, str]]:
+        def structural(document: Document, chunker: Chunker = chunker) -> Iterator[tuple[int, int, str]]:
             for passage, text in chunker.chunk(document):
-                yield passage.char_start, text
+                yield passage.char_start, passage.char_end, text
 
         mean = _measure_sections(name, structural, documents, sections, queries, encoder)
         _measure_sections(f"  windows of {mean} tokens", _windows(encoder, mean), documents, sections, queries, encoder)
@@ -87,7 +87,7 @@ def _look_for_sections(folder: Path, encoder: Encoder, chunkers: dict[str, Chunk
 def _windows(encoder: Encoder, size: int) -> Cut:
     """Every `size` tokens a piece, of the text as the reader gives it, without its markup."""
 
-    def cut(document: Document) -> Iterator[tuple[int, str]]:
+    def cut(document: Document) -> Iterator[tuple[int, int, str]]:
         kept = list(document.text)
         for start, end in document.markup:
             kept[start:end] = " " * (end - start)
@@ -96,7 +96,7 @@ def _windows(encoder: Encoder, size: int) -> Cut:
         bounds = [*starts[np.searchsorted(starts, document.body_start) :: size].tolist(), len(text)]
         for start, end in zip(bounds, bounds[1:], strict=False):
             if piece := " ".join(text[start:end].split(" ")):
-                yield start, f"{document.title}\n{piece}"
+                yield start, end, f"{document.title}\n{piece}"
 
     return cut
 
@@ -110,16 +110,20 @@ def _measure_sections(
     encoder: Encoder,
 ) -> int:
     """Print how well the sections are found; returns tokens of a piece's text, without its title, on average."""
-    pieces = [(number, start, text) for number, document in enumerate(documents) for start, text in cut(document)]
+    pieces = [(number, *piece) for number, document in enumerate(documents) for piece in cut(document)]
     vectors = _normalized(encoder.encode_document([text for *_, text in pieces]))
     ranks = []
     for query, (number, first, last, _) in zip(queries, sections, strict=True):
-        found = [pieces[row][:2] for row in np.argsort(-(vectors @ query), kind="stable")[:10]]
-        right = [rank for rank, (one, start) in enumerate(found, 1) if one == number and first <= start < last]
+        found = [pieces[row][:3] for row in np.argsort(-(vectors @ query), kind="stable")[:10]]
+        right = [
+            rank
+            for rank, (one, start, end) in enumerate(found, 1)
+            if one == number and 2 * (min(end, last) - max(start, first)) >= min(end - start, last - first)
+        ]
         ranks.append(right[0] if right else 0)
     starts = encoder.tokenizer.token_starts
     titles = [len(starts(document.title)) for document in documents]
-    tokens = round(statistics.mean(len(starts(text)) - titles[number] for number, _, text in pieces))
+    tokens = round(statistics.mean(len(starts(text)) - titles[number] for number, *_, text in pieces))
     mrr, first_place = statistics.mean(1 / r if r else 0 for r in ranks), statistics.mean(r == 1 for r in ranks)
     print(f"  {name}: MRR@10 {mrr:.3f}, first {first_place:.3f}; {len(pieces)} pieces", flush=True)
     return tokens

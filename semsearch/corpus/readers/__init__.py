@@ -28,7 +28,7 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
             the first document, never after one.
     """
     found = format_of(file.name)
-    limit = found.max_file_size if options.max_file_size is None else options.max_file_size
+    limit = found.size_limit(options)
     if file.size > limit:
         raise UnreadableFileError(f"{file.size / 2**20:.1f} MiB is over the limit of {limit / 2**20:g} MiB")
     try:

@@ -1,0 +1,128 @@
+"""A passage in its surroundings, and whether its file is still what was indexed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from semsearch.errors import InvalidInputError
+from semsearch.store.database import Database
+from semsearch.store.manifest import FileRow
+from semsearch.types import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A passage, and the text of its document around it.
+
+    Attributes:
+        id: The passage's number in its index.
+        path, title, heading, place, line_start, line_end, text, stale: As of Hit.
+        before: What stands before it, as far as its end joins the passage; empty at the document's beginning.
+        after: What stands after it.
+    """
+
+    id: int
+    path: str
+    title: str
+    heading: str
+    place: str
+    line_start: int
+    line_end: int
+    before: str
+    text: str
+    after: str
+    stale: bool
+
+
+def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
+    """The passage that a hit's id, or a path and a line of it, names.
+
+    Args:
+        index: The index folder.
+        target: The id; or `PATH` or `PATH:LINE`, the path as in a hit, or as it opens from the current folder.
+        context: Passages of the same document that are shown before and after it.
+
+    Raises:
+        InvalidInputError: The index has no such passage.
+        StoreError: It cannot be read.
+    """
+    with Database.open_for_reading(index) as database:
+        root = Path(database.head().root)
+        number = int(target) if target.isdecimal() else _at_line(database, root, target)
+        ids = database.neighbours(number) if number is not None else []
+        if number not in ids:
+            raise InvalidInputError(
+                f"the index {index.name!r} has nothing at {target!r}; give a hit's id, or a path in it and a line"
+            )
+        at = ids.index(number)
+        shown = ids[max(0, at - context) : at + context + 1]
+        stored = database.passages(shown)
+        found = stored[number]
+        passages = [stored[one].passage for one in shown]
+        middle = shown.index(number)
+        return Excerpt(
+            id=number,
+            path=found.file.path,
+            title=found.title,
+            heading=found.passage.heading,
+            place=found.passage.place,
+            line_start=found.passage.line_start,
+            line_end=found.passage.line_end,
+            before=_joined(passages[: middle + 1])[0],
+            text=found.passage.text,
+            after=_joined(passages[middle:])[1],
+            stale=is_stale(root, found.file),
+        )
+
+
+def is_stale(root: Path, file: FileRow) -> bool:
+    """Whether a file is not what was indexed, or gone; its content is looked at only if its time has changed alone."""
+    if file.given:
+        return False
+    path = root / file.path
+    try:
+        status = path.stat()
+        if status.st_size != file.size or status.st_mtime_ns == file.mtime_ns:
+            return status.st_size != file.size
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest() != file.sha256
+    except OSError:
+        return True
+
+
+def _at_line(database: Database, root: Path, target: str) -> int | None:
+    path, colon, line = target.rpartition(":")
+    if not colon or not line.isdecimal():
+        path, line = target, "1"
+    for name in _names(root, path):
+        if (number := database.passage_at(name, int(line))) is not None:
+            return number
+    return None
+
+
+def _names(root: Path, path: str) -> Sequence[str]:
+    """What the index may call a path: as it is, or as it opens from here."""
+    try:
+        return path, Path(path).resolve().relative_to(root).as_posix()
+    except (ValueError, OSError):
+        return (path,)
+
+
+def _joined(passages: Sequence[Passage]) -> tuple[str, str]:
+    """Neighbouring passages as one text, without the last of them, and without the first."""
+    pieces = []
+    for one, following in pairwise(passages):
+        gap = following.char_start - one.char_end
+        if gap <= 0:  # the following repeats some of it
+            pieces.append((one.text[: len(one.text) + gap], "", following.text[-gap:]))
+        else:
+            # What is not in a passage is white space.
+            lines = min(gap, max(following.line_start - one.line_end, 2 if gap > 1 else 0))
+            pieces.append((one.text, "\n" * lines or " ", following.text))
+    before = "".join(text + space for text, space, _ in pieces)
+    after = "".join(space + text for _, space, text in pieces)
+    return before, after
