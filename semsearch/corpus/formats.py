@@ -57,6 +57,12 @@ FORMATS = (
     Format("Markdown", "markdown", (".md", ".markdown", ".mdown", ".mkd", ".qmd", ".rmd")),
     Format("HTML", "html", (".html", ".htm", ".xhtml")),
     Format("plain text", "text", (".txt", ".text", ".rst", ".adoc", ".asciidoc", ".org", ".tex", "")),
+    Format("PDF", "pdf", (".pdf",), ("pypdfium2",), _LARGE),
+    Format("DOCX", "docx", (".docx", ".docm", ".dotx"), ("docx", "lxml"), _LARGE),
+    Format("PPTX", "pptx", (".pptx", ".pptm", ".ppsx", ".potx"), ("pptx", "lxml"), _LARGE),
+    Format("a spreadsheet", "sheets", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), ("python_calamine", "lxml"), _LARGE),
+    Format("OpenDocument", "opendocument", (".odt", ".ott", ".odp", ".otp"), ("lxml",), _LARGE),
+    Format("EPUB", "epub", (".epub",), ("lxml",), _LARGE),
     Format("JSON Lines", "records", (".jsonl",), max_file_size=_ENDLESS),
     Format(
         "source code",
