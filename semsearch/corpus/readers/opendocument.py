@@ -139,7 +139,7 @@ class _Reader:
 
     def _table(self, table: Any) -> None:
         rows = [
-            [cell for cell in row.iterchildren(f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell")]
+            list(row.iterchildren(f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"))
             for row in table.iter(f"{_TABLE}table-row")
             if next(row.iterancestors(f"{_TABLE}table")) is table
         ]

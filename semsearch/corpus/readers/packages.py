@@ -93,12 +93,14 @@ def core_metadata(package: Any, relationship: str) -> dict[str, Any]:
     The libraries' own way makes up what is missing: a title, an author, the present time.
     """
     try:
-        core = package.part_related_by(relationship).core_properties
-    except (KeyError, AttributeError):
+        part = package.part_related_by(relationship)
+    except KeyError:
         return {}
+    # In the one library the part has them, in the other it is them.
+    core = getattr(part, "core_properties", part)
     names = ("title", "author", "subject", "keywords", "category", "language", "created", "modified")
     metadata = {}
     for name in names:
-        value = getattr(core, name)
+        value = getattr(core, name, None)
         metadata[name] = value.isoformat() if hasattr(value, "isoformat") else one_line(value or "")
     return metadata

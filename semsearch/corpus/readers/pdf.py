@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import pypdfium2
@@ -18,9 +19,11 @@ from semsearch.corpus.walk import SourceFile
 from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
-# A line is further from the one above than lines of its paragraph are if it is so many times as far as is usual on
-# its page, or as its own height.
+# A line begins a paragraph if it is so many times as far below the one above as lines usually are.
 _PARAGRAPH_GAP = 1.25
+# Lines are set with up to so many times their height; pieces of one line are nearer than this.
+_MAX_SPACING, _SAME_LINE = 2.2, 0.6
+_SENTENCE_END = (".", "!", "?", ":", "。", "！", "？")
 # Lines of a heading and of the text below it differ in height by more than this factor.
 _OTHER_SIZE = 1.15
 # Where pdfium found a hyphen at the end of a line.
@@ -39,6 +42,15 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
     yield document
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line, and its bottom and height on the page in points, by its font, not by its letters."""
+
+    text: str
+    bottom: float
+    height: float
+
+
 def _document(file: SourceFile) -> Document:
     # Opened first, so that what is no file is told as an OSError.
     with file.path.open("rb") as stream:
@@ -51,19 +63,18 @@ def _document(file: SourceFile) -> Document:
         with closing(pdf):
             bookmarks = _bookmarks(pdf)
             builder = Builder()
-            for index in range(len(pdf)):
-                with closing(pdf[index]) as page, closing(page.get_textpage()) as text_page:
-                    builder.part("page", index + 1)
-                    _page(builder, text_page, bookmarks.get(index, {}))
+            pages = [_lines(pdf, index) for index in range(len(pdf))]
+            usual = _usual_pitch(pages)
+            for index, lines in enumerate(pages):
+                builder.part("page", index + 1)
+                _page(builder, lines, usual, bookmarks.get(index, {}))
             if not builder.parts or builder.is_empty:
                 raise UnreadableFileError("no text in it: pages are pictures" if len(pdf) else "empty")
             metadata = _metadata(pdf)
     return builder.document(file, metadata["title"], metadata)
 
 
-def _page(builder: Builder, text_page: Any, bookmarks: dict[str, int]) -> None:
-    lines = [line for line in _lines(text_page) if line.text]
-    usual = _usual_pitch(lines)
+def _page(builder: Builder, lines: Sequence[_Line], usual: float, bookmarks: dict[str, int]) -> None:
     above: _Line | None = None
     for line in lines:
         level = bookmarks.pop(_key(line.text), None)
@@ -75,45 +86,45 @@ def _page(builder: Builder, text_page: Any, bookmarks: dict[str, int]) -> None:
         above = line if level is None else None
 
 
-class _Line:
-    """A line, and its bottom and height on the page in points, by its font, not by its letters."""
-
-    def __init__(self, text: str, bottom: float, height: float) -> None:
-        self.text, self.bottom, self.height = text, bottom, height
-
-
-def _lines(text_page: Any) -> Iterator[_Line]:
-    text = text_page.get_text_range()
-    at = 0  # in units of UTF-16, as pdfium counts
-    for line in text.split("\n"):
-        shown = one_line(_HYPHEN.sub("-", line))
-        bottom = height = 0.0
-        if shown:
-            first = at + len(line) - len(line.lstrip())
-            index = raw.FPDFText_GetCharIndexFromTextIndex(text_page, first)
-            if index >= 0:
-                _, bottom, _, top = text_page.get_charbox(index, loose=True)
-                height = top - bottom
-        yield _Line(shown, bottom, height)
-        at += len(line.encode("utf-16-le", "surrogatepass")) // 2 + 1
+def _lines(pdf: Any, index: int) -> list[_Line]:
+    """The lines of a page that have text, in the order in which the file has them."""
+    lines = []
+    with closing(pdf[index]) as page, closing(page.get_textpage()) as text_page:
+        at = 0  # in units of UTF-16, as pdfium counts
+        for line in text_page.get_text_range().split("\n"):
+            if text := one_line(_HYPHEN.sub("-", line)):
+                bottom = height = 0.0
+                char = raw.FPDFText_GetCharIndexFromTextIndex(text_page, at + len(line) - len(line.lstrip()))
+                if char >= 0:
+                    _, bottom, _, top = text_page.get_charbox(char, loose=True)
+                    height = top - bottom
+                lines.append(_Line(text, bottom, height))
+            at += len(line.encode("utf-16-le", "surrogatepass")) // 2 + 1
+    return lines
 
 
-def _usual_pitch(lines: Sequence[_Line]) -> float:
-    """How far a line usually is from the one above, as a multiple of its height; 0 if that cannot be told."""
-    pitches = [
-        (above.bottom - line.bottom) / line.height
-        for above, line in zip(lines, lines[1:], strict=False)
-        if line.height > 0 and above.bottom > line.bottom and not _other_size(above, line)
-    ]
-    # Most lines go on with a paragraph; if they do not, as on title pages, a single-spaced one tells.
-    return min(statistics.median(pitches), 2.0) if pitches else 0.0
+def _usual_pitch(pages: Sequence[Sequence[_Line]]) -> float:
+    """How far a line is from the one above within paragraphs, as a multiple of its height; 1 if that cannot be told."""
+    pitches = sorted(
+        pitch
+        for lines in pages
+        for above, line in itertools.pairwise(lines)
+        if not _other_size(above, line) and (pitch := _pitch(above, line)) >= _SAME_LINE
+    )
+    # Where paragraphs are a line each, as on title pages and in lists, most pitches are those between paragraphs.
+    return min(max(pitches[len(pitches) // 5], 1.0), _MAX_SPACING) if pitches else 1.0
+
+
+def _pitch(above: _Line, line: _Line) -> float:
+    """How far below the line above it a line is, as a multiple of its height; 0 if nobody knows."""
+    return (above.bottom - line.bottom) / line.height if above.height > 0 and line.height > 0 else 0.0
 
 
 def _apart(above: _Line, line: _Line, usual: float) -> bool:
-    if above.height <= 0 or line.height <= 0 or above.bottom <= line.bottom:  # a new column, or turned text
-        return False
-    pitch = (above.bottom - line.bottom) / line.height
-    return _other_size(above, line) or pitch > max(usual, 1.0) * _PARAGRAPH_GAP
+    pitch = _pitch(above, line)
+    if pitch < 0:  # the next column, where a paragraph may go on
+        return above.text.endswith(_SENTENCE_END)
+    return pitch >= _SAME_LINE and (_other_size(above, line) or pitch > usual * _PARAGRAPH_GAP)
 
 
 def _other_size(above: _Line, line: _Line) -> bool:

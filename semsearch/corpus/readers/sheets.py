@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import zipfile
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from python_calamine import CalamineSheet, CalamineWorkbook, PasswordError, SheetTypeEnum
 
@@ -42,7 +43,8 @@ def _document(file: SourceFile) -> Document:
                     _sheet(builder, number, workbook.get_sheet_by_index(number - 1))
     except PasswordError:
         raise UnreadableFileError("encrypted; save it without a password") from None
-    return builder.document(file, "", {}, lines=True)
+    # Not the first sheet's name, which is one of many.
+    return builder.document(file, PurePosixPath(file.name).stem, {}, lines=True)
 
 
 def _sheet(builder: Builder, number: int, sheet: CalamineSheet) -> None:
