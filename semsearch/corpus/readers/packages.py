@@ -101,6 +101,6 @@ def core_metadata(package: Any, relationship: str) -> dict[str, Any]:
     names = ("title", "author", "subject", "keywords", "category", "language", "created", "modified")
     metadata = {}
     for name in names:
-        value = getattr(core, name, None)
+        value: Any = getattr(core, name, None)
         metadata[name] = value.isoformat() if hasattr(value, "isoformat") else one_line(value or "")
     return metadata
