@@ -14,8 +14,8 @@ from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
 _NAMESPACE = "{urn:oasis:names:tc:opendocument:xmlns:%s:1.0}"
-_OFFICE, _TEXT, _TABLE, _DRAW, _STYLE, _META, _MANIFEST, _PRESENTATION = (
-    _NAMESPACE % name for name in "office text table drawing style meta manifest presentation".split()
+_OFFICE, _TEXT, _TABLE, _DRAW, _STYLE, _META, _PRESENTATION = (
+    _NAMESPACE % name for name in "office text table drawing style meta presentation".split()
 )
 _DC = "{http://purl.org/dc/elements/1.1/}"
 # Not read out: what was deleted, comments, indexes made of the text's own headings, pronunciation, titles of pictures.
@@ -53,9 +53,6 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
 
 
 def _document(file: SourceFile, package: zipfile.ZipFile) -> Document:
-    manifest = _part(package, "META-INF/manifest.xml")
-    if manifest is not None and next(manifest.iter(f"{_MANIFEST}encryption-data"), None) is not None:
-        raise UnreadableFileError("encrypted; save it without a password")
     content = packages.parse_xml(package.read("content.xml"))
     body = content.find(f"{_OFFICE}body")
     if body is None:

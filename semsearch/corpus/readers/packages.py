@@ -16,8 +16,10 @@ from semsearch.errors import UnreadableFileError
 # No document unpacks to more, and none that is larger than a book or two is nothing but repetition: pictures do not
 # shrink, and the XML of real documents shrinks to a tenth or a twentieth. Sheets of equal cells come closest.
 _MAX_UNPACKED, _MAX_RATIO, _RATIO_FROM = 2**30, 200, 100 * 2**20
-# How a compound file of Microsoft's starts: an old .doc, or a new document that was encrypted.
+_ENCRYPTED = "encrypted; save it without a password"
+# How a compound file starts, and what in it a document is called that was encrypted.
 _COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 _REASON_LENGTH = 120
 
 
@@ -56,17 +58,30 @@ def opened(file: SourceFile) -> Iterator[IO[bytes]]:
         if not start:
             raise UnreadableFileError("empty")
         if start == _COMPOUND_FILE:
-            raise UnreadableFileError("encrypted, or of a format before 2007; save it anew without a password")
+            check_compound(stream)
+            raise UnreadableFileError("of a format before 2007; save it anew")
         with zipfile.ZipFile(stream) as package:
-            check_size(package)
+            check(package)
         yield stream
 
 
-def check_size(package: zipfile.ZipFile) -> None:
-    """Refuse a zip bomb.
+def check_compound(stream: IO[bytes]) -> None:
+    """Refuse a compound file, as Office wrote before 2007, that is the shell of an encrypted document.
 
     Raises:
-        UnreadableFileError: The members, all unpacked, are too much.
+        UnreadableFileError: It is.
+    """
+    stream.seek(0)
+    if stream.read(len(_COMPOUND_FILE)) == _COMPOUND_FILE and _ENCRYPTED_PACKAGE in stream.read():
+        raise UnreadableFileError(_ENCRYPTED)
+    stream.seek(0)
+
+
+def check(package: zipfile.ZipFile) -> None:
+    """Refuse a zip bomb, and what is encrypted in the way of zip files or of OpenDocument.
+
+    Raises:
+        UnreadableFileError: It is one of these.
     """
     members = package.infolist()
     unpacked, packed = sum(one.file_size for one in members), sum(one.compress_size for one in members)
@@ -75,8 +90,11 @@ def check_size(package: zipfile.ZipFile) -> None:
         raise UnreadableFileError(
             f"unpacks to {unpacked / 2**20:.0f} MiB, which is over the limit of {limit / 2**20:g} MiB"
         )
-    if any(one.flag_bits & 1 for one in members):
-        raise UnreadableFileError("encrypted; save it without a password")
+    manifest = "META-INF/manifest.xml"
+    if any(one.flag_bits & 1 for one in members) or (
+        manifest in package.namelist() and b"encryption-data" in package.read(manifest)
+    ):
+        raise UnreadableFileError(_ENCRYPTED)
 
 
 def parse_xml(data: bytes) -> Any:

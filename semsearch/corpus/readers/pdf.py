@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,8 +137,10 @@ def _bookmarks(pdf: Any) -> dict[int, dict[str, int]]:
     for bookmark in pdf.get_toc():
         destination = bookmark.get_dest()
         index = destination.get_index() if destination else None
-        if index is not None:
-            found.setdefault(index, {}).setdefault(_key(bookmark.get_title()), bookmark.level + 1)
+        # A document can be read without one whose title is no text.
+        with suppress(UnicodeDecodeError):
+            if index is not None:
+                found.setdefault(index, {}).setdefault(_key(bookmark.get_title()), bookmark.level + 1)
     return found
 
 
@@ -148,7 +150,10 @@ def _key(text: str) -> str:
 
 
 def _metadata(pdf: Any) -> dict[str, Any]:
-    values = {name: one_line(value) for name, value in pdf.get_metadata_dict(skip_empty=True).items()}
+    values = {}
+    for name in ("Title", "Author", "Subject", "Keywords", "CreationDate", "ModDate"):
+        with suppress(UnicodeDecodeError):
+            values[name] = one_line(pdf.get_metadata_value(name))
     title = _PROGRAM.sub("", values.get("Title", ""))
     return {
         "title": "" if _NO_TITLE.fullmatch(title) else title,

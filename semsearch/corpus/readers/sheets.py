@@ -33,14 +33,16 @@ def _document(file: SourceFile) -> Document:
         raise UnreadableFileError("empty")
     if zipfile.is_zipfile(file.path):
         with zipfile.ZipFile(file.path) as package:
-            packages.check_size(package)
+            packages.check(package)
     builder = Builder()
     try:
         # Opened first and by its content: a name may lie, and what is no file shall be told as an OSError.
-        with file.path.open("rb") as stream, CalamineWorkbook.from_filelike(stream) as workbook:
-            for number, sheet in enumerate(workbook.sheets_metadata, 1):
-                if sheet.typ == SheetTypeEnum.WorkSheet:
-                    _sheet(builder, number, workbook.get_sheet_by_index(number - 1))
+        with file.path.open("rb") as stream:
+            packages.check_compound(stream)
+            with CalamineWorkbook.from_filelike(stream) as workbook:
+                for number, sheet in enumerate(workbook.sheets_metadata, 1):
+                    if sheet.typ == SheetTypeEnum.WorkSheet:
+                        _sheet(builder, number, workbook.get_sheet_by_index(number - 1))
     except PasswordError:
         raise UnreadableFileError("encrypted; save it without a password") from None
     # Not the first sheet's name, which is one of many.
