@@ -29,6 +29,11 @@ HOMES = {
     "torch": {"encoder/torch_engine.py", "encoder/pooling.py"},
     "transformers": {"encoder/torch_engine.py"},
     "faiss": {"store/ann.py", "store/segments.py"},
+    "docx": {"corpus/readers/docx.py"},
+    "lxml": {"corpus/readers/packages.py"},
+    "pptx": {"corpus/readers/pptx.py"},
+    "pypdfium2": {"corpus/readers/pdf.py"},
+    "python_calamine": {"corpus/readers/sheets.py"},
     "click": {"cli/__init__.py", "cli/commands.py", "cli/output.py"},
 }
 

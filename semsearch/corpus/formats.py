@@ -65,6 +65,12 @@ FORMATS = (
     Format("AsciiDoc", "adoc", (".adoc", ".asciidoc")),
     Format("Org", "org", (".org",)),
     Format("LaTeX", "latex", (".tex", ".latex", ".ltx")),
+    Format("PDF", "pdf", (".pdf",), ("pypdfium2",), _LARGE),
+    Format("DOCX", "docx", (".docx", ".docm", ".dotx"), ("docx", "lxml"), _LARGE),
+    Format("PPTX", "pptx", (".pptx", ".pptm", ".ppsx", ".potx"), ("pptx", "lxml"), _LARGE),
+    Format("spreadsheet", "sheets", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), ("python_calamine", "lxml"), _LARGE),
+    Format("OpenDocument", "opendocument", (".odt", ".ott", ".odp", ".otp"), ("lxml",), _LARGE),
+    Format("EPUB", "epub", (".epub",), ("lxml",), _LARGE),
     # Most of it is pictures.
     Format("Jupyter notebook", "notebook", (".ipynb",), max_file_size=_LARGE),
     Format("mail", "mail", (".eml",), max_file_size=_LARGE),
