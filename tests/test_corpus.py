@@ -19,7 +19,7 @@ from markdown_it.token import Token
 from semsearch import Encoder
 from semsearch.corpus.chunking import Chunker
 from semsearch.corpus.formats import ReadOptions
-from semsearch.corpus.readers import markdown, read
+from semsearch.corpus.readers import html, markdown, read
 from semsearch.corpus.walk import walk
 from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
@@ -64,6 +64,28 @@ def test_html_is_read_as_seen_and_knows_its_lines(tmp_path: Path) -> None:
     assert [(h.level, h.text, h.char_start) for h in document.headings] == [(1, "Café", 0)]
 
 
+def test_of_a_page_its_main_text_is_read(tmp_path: Path) -> None:
+    words = (
+        "The tap in the kitchen drips, and a washer that costs a few pennies is all that it needs to be quiet again."
+    )
+    around = (
+        "<nav>Home About</nav><header>The site of taps</header>",
+        "<aside>Other taps</aside><footer>Imprint</footer>",
+    )
+    for element in ("main", "article"):
+        page = html.extract(
+            f"<title>Taps</title>{around[0]}\n<{element}>\n<h1>A tap</h1><p>{words}</p></{element}>{around[1]}"
+        )
+        assert (page.title, page.text, page.line_numbers) == ("Taps", f"A tap\n\n{words}", (3, 3, 3))
+        assert [(h.text, h.char_start) for h in page.headings] == [("A tap", 0)]
+    without = html.extract(f"{around[0]}<p>{words}</p>{around[1]}")
+    assert without.text == f"The site of taps\n\n{words}"
+    assert html.extract(f"<main>Loading</main><p>{words}</p>").text.endswith(words), "a main that says nothing"
+    assert html.extract(f"<nav><p>{words}</p>").text == words, "a nav that is never closed"
+    two = html.extract(f"<article>{words}</article><article>{words}</article>")
+    assert two.text.count(words) == 2
+
+
 def test_beir_corpus_is_a_document_a_line(tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     records = [{"_id": str(i), "title": f"t{i}", "text": f"text {i}", "extra": i} for i in range(3)]
@@ -82,7 +104,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
         "a.png": (b"x", "unsupported type .png"),
         "b.txt": (b"a\0b", "binary"),
         "d.txt": (b" \n", "empty"),
-        "e.txt": (b"x" * (10 * 2**20 + 1), "10.0 MiB is over the limit of 10 MiB"),
+        "e.txt": (b"x" * (10 * 2**20 + 1), "10.0 MiB is over the limit of 10.0 MiB"),
     }
     for name, (content, reason) in cases.items():
         (tmp_path / name).write_bytes(content)

@@ -30,10 +30,14 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
     found = format_of(file.name)
     limit = found.size_limit(options)
     if file.size > limit:
-        raise UnreadableFileError(f"{file.size / 2**20:.1f} MiB is over the limit of {limit / 2**20:g} MiB")
+        raise UnreadableFileError(f"{_size(file.size)} is over the limit of {_size(limit)}")
     try:
         for document in import_module(f"semsearch.corpus.readers.{found.module}").read(file, options):
             # A title that was taken from a name may have bytes in it that are no characters.
             yield replace(document, title=_SURROGATE.sub("\ufffd", document.title))
     except OSError as error:
         raise UnreadableFileError(f"cannot be read: {error.strerror}") from None
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count} bytes"

@@ -14,8 +14,11 @@ from semsearch.corpus.walk import SourceFile
 from semsearch.errors import UnreadableFileError
 from semsearch.types import Document, Heading
 
-# Their content is not the page's text.
-_UNSEEN = frozenset({"script", "style", "template", "noscript", "svg", "nav", "select", "button", "iframe"})
+# Their content is not the page's text; and what stands around it on every page of a site.
+_UNSEEN = frozenset({"script", "style", "template", "noscript", "svg", "select", "button", "iframe", "dialog"})
+_AROUND = frozenset({"nav", "footer", "aside"})
+# A page's <main>, or its only <article>, is its text if that has so many words.
+_MAIN_WORDS = 20
 # They stand in a line of text; every other element starts a block of its own.
 _INLINE = frozenset(
     "a abbr acronym b bdi bdo big cite code data del dfn em font i img input ins kbd label mark meter output q rp rt "
@@ -44,8 +47,18 @@ class Page:
 
 
 def extract(html: str) -> Page:
-    """The visible text of a page; broken markup is read as well as can be, never refused."""
-    parser = _Extractor()
+    """The main text of a page; broken markup is read as well as can be, never refused."""
+    lower = html.lower()
+    within = "main" if "<main" in lower else "article" if lower.count("<article") == 1 else ""
+    if within and len((main := _extract(html, _UNSEEN | _AROUND, within)).text.split()) >= _MAIN_WORDS:
+        return main
+    page = _extract(html, _UNSEEN | _AROUND)
+    # A <nav> that is never closed would be the whole page.
+    return page if page.text else _extract(html, _UNSEEN)
+
+
+def _extract(html: str, unseen: frozenset[str], within: str = "") -> Page:
+    parser = _Extractor(unseen, within)
     parser.feed(html)
     parser.close()
     parser.end_line()
@@ -61,8 +74,11 @@ def extract(html: str) -> Page:
 
 
 class _Extractor(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self, unseen: frozenset[str], within: str) -> None:
         super().__init__(convert_charrefs=True)
+        self._left_out = unseen
+        self._within = within
+        self._inside = 0 if within else 1  # how many of the elements that are read are open
         self.title: list[str] = []
         self.lines: list[tuple[str, int]] = []
         self.headings: list[Heading] = []
@@ -75,7 +91,9 @@ class _Extractor(HTMLParser):
         self._heading: tuple[int, int, int] | None = None  # level, first line, char_start
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _UNSEEN:
+        if tag == self._within:
+            self._inside += 1
+        if tag in self._left_out:
             self._unseen += 1
         elif tag == "title" and not self._unseen and not self.lines:
             self._in_title = True
@@ -91,7 +109,7 @@ class _Extractor(HTMLParser):
                 self._heading = (int(tag[1]), len(self.lines), self._length)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in _UNSEEN:
+        if tag in self._left_out:
             self._unseen = max(0, self._unseen - 1)
         elif tag == "title":
             self._in_title = False
@@ -106,11 +124,13 @@ class _Extractor(HTMLParser):
                     self.headings.append(Heading(char_start, level, text, self._length))
                 self._heading = None
             self._end_block()
+        if tag == self._within:
+            self._inside = max(0, self._inside - 1)
 
     def handle_data(self, data: str) -> None:
         if self._in_title:
             self.title.append(data)
-        elif not self._unseen:
+        elif not self._unseen and self._inside:
             number = self.getpos()[0]
             for offset, part in enumerate(data.split("\n")):
                 if offset:
