@@ -256,6 +256,25 @@ def test_a_passages_place_is_its_range_of_cells(tmp_path: Path) -> None:
     assert (passages[0].line_start, passages[-1].line_end) == (10, 201)
 
 
+def test_a_sheet_with_cells_in_opposite_corners_is_refused(tmp_path: Path) -> None:
+    for name, last in (("x.xlsx", (1048575, 16383)), ("y.xlsx", (9999, 1))):
+        with xlsxwriter.Workbook(str(tmp_path / name)) as book:
+            sheet = book.add_worksheet()
+            sheet.write(0, 0, "first")
+            sheet.write(*last, "last")
+    assert refusal(tmp_path / "x.xlsx") == "a sheet of 1048576 rows and 16384 columns, nearly all of them empty"
+    found = document(tmp_path / "y.xlsx")
+    assert (found.text, list(found.line_numbers or ())) == ("first\n\n\tlast", [1, 1, 10000])
+    said = rb'<dimension ref="A1:XFD1048576"'
+    wrong = rewritten(
+        tmp_path / "y.xlsx",
+        tmp_path / "z.xlsx",
+        "xl/worksheets/sheet1.xml",
+        lambda data: re.sub(rb'<dimension ref="[^"]*"', said, data),
+    )
+    assert document(wrong).text == found.text
+
+
 def rewritten(source: Path, target: Path, member: str, change: Callable[[bytes], bytes]) -> Path:
     """A copy of a zip file, one member of it changed."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
@@ -458,7 +477,9 @@ def test_a_pdf_is_read_in_spite_of_a_broken_bookmark_and_title(tmp_path: Path) -
     assert found.text == document(FILES / "guide.pdf").text
     assert found.headings == ()
     assert found.metadata["author"] == "Ada Honig"
-    assert found.title == "x"
+    # What stands largest on the first page.
+    assert found.title == "Keeping bees in a town"
+    assert "title" not in found.metadata
 
 
 @pytest.mark.parametrize(
