@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import io
 import os
 import random
 import re
@@ -20,7 +19,6 @@ import pytest
 import xlsxwriter
 from conftest import ROOT
 from docx.oxml import parse_xml
-from lxml import etree
 from pptx.util import Inches
 
 from semsearch import Encoder
@@ -318,6 +316,10 @@ def test_word_text_in_controls_insertions_fields_and_boxes_is_read_once(tmp_path
     frame = word.add_table(1, 1).cell(0, 0)
     frame.text = "in a frame"
     frame.add_paragraph("and more")
+    table = word.add_table(3, 2)
+    table.cell(1, 1).text = "after an empty row"
+    for text in ("", "after an empty item"):
+        word.add_paragraph(text, style="List Bullet")
     for name in ("title", "author"):
         setattr(word.core_properties, name, "")
     word.save(str(tmp_path / "x.docx"))
@@ -333,6 +335,8 @@ def test_word_text_in_controls_insertions_fields_and_boxes_is_read_once(tmp_path
         "by a style of one's own",
         "in a frame",
         "and more",
+        "\tafter an empty row",
+        "after an empty item",
     ]
     assert [(one.level, one.text) for one in found.headings] == [
         (4, "by its outline level"),
@@ -517,6 +521,7 @@ def test_documents_without_text_say_so(tmp_path: Path) -> None:
         assert refusal(tmp_path / name) == "empty"
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux's list of open files")
 def test_no_file_stays_open(tmp_path: Path) -> None:
     def opened() -> list[str]:
         return [
@@ -552,5 +557,3 @@ def test_a_builders_text_is_clean_and_its_offsets_true() -> None:
     assert found.headings == (Heading(start, 2, "two lines", start + 9),)
     assert found.parts == (Part(0, "page", 2),)
     assert (found.title, found.metadata) == ("two lines", {"c": "d", "e": 3})
-    assert etree.LIBXML_VERSION > (2, 9)
-    assert io.StringIO(found.text).read() == found.text

@@ -12,7 +12,7 @@ from python_calamine import CalamineSheet, CalamineWorkbook, PasswordError, Shee
 
 from semsearch.corpus.formats import ReadOptions
 from semsearch.corpus.readers import packages
-from semsearch.corpus.readers.builder import Builder
+from semsearch.corpus.readers.builder import CELL, Builder, one_line
 from semsearch.corpus.walk import SourceFile
 from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
@@ -73,7 +73,7 @@ def _sheet(builder: Builder, number: int, sheet: CalamineSheet) -> None:
     for line_number, row in enumerate(rows, first_row + 1):
         # Empty rows are where one table ends and the next one starts.
         if any(row):
-            builder.row(row[skipped:], first=apart, line_number=line_number)
+            builder.block(CELL.join(row[skipped:]), apart=apart, line_number=line_number)
         apart = not any(row)
 
 
@@ -109,7 +109,7 @@ def _shown(value: _Value) -> str:
         return value.date().isoformat() if at_midnight else value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    return str(value).strip()
+    return one_line(str(value))
 
 
 def _column(index: int) -> str:
