@@ -478,7 +478,7 @@ def test_a_pdf_is_read_in_spite_of_a_broken_bookmark_and_title(tmp_path: Path) -
     assert broken.count(b"FEFFD800") == 6
     (tmp_path / "x.pdf").write_bytes(broken)
     found = document(tmp_path / "x.pdf")
-    assert found.text == document(FILES / "guide.pdf").text
+    assert found.text.split() == document(FILES / "guide.pdf").text.split()
     assert found.headings == ()
     assert found.metadata["author"] == "Ada Honig"
     # What stands largest on the first page.
