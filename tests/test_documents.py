@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import io
 import os
 import random
 import re
@@ -20,7 +19,6 @@ import pytest
 import xlsxwriter
 from conftest import ROOT
 from docx.oxml import parse_xml
-from lxml import etree
 from pptx.util import Inches
 
 from semsearch import Encoder
@@ -256,6 +254,25 @@ def test_a_passages_place_is_its_range_of_cells(tmp_path: Path) -> None:
     assert (passages[0].line_start, passages[-1].line_end) == (10, 201)
 
 
+def test_a_sheet_with_cells_in_opposite_corners_is_refused(tmp_path: Path) -> None:
+    for name, last in (("x.xlsx", (1048575, 16383)), ("y.xlsx", (9999, 1))):
+        with xlsxwriter.Workbook(str(tmp_path / name)) as book:
+            sheet = book.add_worksheet()
+            sheet.write(0, 0, "first")
+            sheet.write(*last, "last")
+    assert refusal(tmp_path / "x.xlsx") == "a sheet of 1048576 rows and 16384 columns, nearly all of them empty"
+    found = document(tmp_path / "y.xlsx")
+    assert (found.text, list(found.line_numbers or ())) == ("first\n\n\tlast", [1, 1, 10000])
+    said = rb'<dimension ref="A1:XFD1048576"'
+    wrong = rewritten(
+        tmp_path / "y.xlsx",
+        tmp_path / "z.xlsx",
+        "xl/worksheets/sheet1.xml",
+        lambda data: re.sub(rb'<dimension ref="[^"]*"', said, data),
+    )
+    assert document(wrong).text == found.text
+
+
 def rewritten(source: Path, target: Path, member: str, change: Callable[[bytes], bytes]) -> Path:
     """A copy of a zip file, one member of it changed."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
@@ -299,6 +316,10 @@ def test_word_text_in_controls_insertions_fields_and_boxes_is_read_once(tmp_path
     frame = word.add_table(1, 1).cell(0, 0)
     frame.text = "in a frame"
     frame.add_paragraph("and more")
+    table = word.add_table(3, 2)
+    table.cell(1, 1).text = "after an empty row"
+    for text in ("", "after an empty item"):
+        word.add_paragraph(text, style="List Bullet")
     for name in ("title", "author"):
         setattr(word.core_properties, name, "")
     word.save(str(tmp_path / "x.docx"))
@@ -314,6 +335,8 @@ def test_word_text_in_controls_insertions_fields_and_boxes_is_read_once(tmp_path
         "by a style of one's own",
         "in a frame",
         "and more",
+        "\tafter an empty row",
+        "after an empty item",
     ]
     assert [(one.level, one.text) for one in found.headings] == [
         (4, "by its outline level"),
@@ -455,10 +478,12 @@ def test_a_pdf_is_read_in_spite_of_a_broken_bookmark_and_title(tmp_path: Path) -
     assert broken.count(b"FEFFD800") == 6
     (tmp_path / "x.pdf").write_bytes(broken)
     found = document(tmp_path / "x.pdf")
-    assert found.text == document(FILES / "guide.pdf").text
+    assert found.text.split() == document(FILES / "guide.pdf").text.split()
     assert found.headings == ()
     assert found.metadata["author"] == "Ada Honig"
-    assert found.title == "x"
+    # What stands largest on the first page.
+    assert found.title == "Keeping bees in a town"
+    assert "title" not in found.metadata
 
 
 @pytest.mark.parametrize(
@@ -496,6 +521,7 @@ def test_documents_without_text_say_so(tmp_path: Path) -> None:
         assert refusal(tmp_path / name) == "empty"
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux's list of open files")
 def test_no_file_stays_open(tmp_path: Path) -> None:
     def opened() -> list[str]:
         return [
@@ -531,5 +557,3 @@ def test_a_builders_text_is_clean_and_its_offsets_true() -> None:
     assert found.headings == (Heading(start, 2, "two lines", start + 9),)
     assert found.parts == (Part(0, "page", 2),)
     assert (found.title, found.metadata) == ("two lines", {"c": "d", "e": 3})
-    assert etree.LIBXML_VERSION > (2, 9)
-    assert io.StringIO(found.text).read() == found.text

@@ -75,9 +75,10 @@ class Builder:
         self._length = start + len(text)
         return start
 
-    def row(self, cells: Sequence[str], *, first: bool, line_number: int = 0) -> None:
-        """Append the row of a table as a line; `first` of its table."""
-        self.block(CELL.join(map(one_line, cells)), apart=first, line_number=line_number)
+    def table(self, rows: Iterable[Sequence[str]]) -> None:
+        """Append a table, a line for each row that has something in it."""
+        lines = ([one_line(cell) for cell in row] for row in rows)
+        self.block("\n".join(CELL.join(cells) for cells in lines if any(cells)))
 
     def heading(self, level: int, text: str) -> None:
         """Append a heading; it is a line of its own, whatever the file has it broken into."""

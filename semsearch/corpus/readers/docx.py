@@ -89,7 +89,7 @@ class _Reader:
             self._builder.heading(level, text)
         else:
             self._builder.block(text, apart=not (in_list and self._in_list))
-        self._in_list = in_list and not level
+        self._in_list = in_list and not level and bool(text.strip())
         self._aside(paragraph)
 
     def _table(self, table: Any) -> None:
@@ -98,10 +98,7 @@ class _Reader:
             for (cell,) in filter(None, rows):
                 self._blocks(cell)
             return
-        first = True
-        for row in rows:
-            self._builder.row([" ".join(map(_text, cell.iter(f"{_W}p"))) for cell in row], first=first)
-            first = False
+        self._builder.table([" ".join(map(_text, cell.iter(f"{_W}p"))) for cell in row] for row in rows)
         self._in_list = False
         self._aside(table)
 

@@ -95,7 +95,7 @@ class _Reader:
         for element in container.iterchildren(tag="{*}*"):
             if element.tag in (f"{_TEXT}h", f"{_TEXT}p"):
                 self._paragraph(element, apart=not (in_list and self._list_has_begun))
-                self._list_has_begun = in_list
+                self._list_has_begun = in_list and bool(_text(element).strip())
             elif element.tag in (f"{_TEXT}list", f"{_TEXT}list-item", f"{_TEXT}list-header"):
                 self._list_has_begun = self._list_has_begun and in_list
                 self.blocks(element, in_list=True)
@@ -144,9 +144,7 @@ class _Reader:
             for (cell,) in filter(None, rows):
                 self.blocks(cell)
             return
-        for index, row in enumerate(rows):
-            cells = [" ".join(map(_text, cell.iter(f"{_TEXT}p", f"{_TEXT}h"))) for cell in row]
-            self.builder.row(cells, first=index == 0)
+        self.builder.table([" ".join(map(_text, cell.iter(f"{_TEXT}p", f"{_TEXT}h"))) for cell in row] for row in rows)
         for cell in table.iter(f"{_TABLE}table-cell"):
             for aside in _asides(cell):
                 self.blocks(aside)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pypdfium2
@@ -26,6 +27,7 @@ _MAX_SPACING, _SAME_LINE = 2.2, 0.6
 _SENTENCE_END = (".", "!", "?", ":", "。", "！", "？")
 # Lines of a heading and of the text below it differ in height by more than this factor.
 _OTHER_SIZE = 1.15
+_TITLE_LENGTH = 200
 # Where pdfium found a hyphen at the end of a line.
 _HYPHEN = re.compile("[\x02\ufffe]")
 _NO_TITLE = re.compile(r"untitled\b.*|.*\.(docx?|odt|rtf|tex|dvi|indd|qxd|pptx?|xlsx?|ps|pdf)|[\W\d_]*", re.IGNORECASE)
@@ -71,7 +73,17 @@ def _document(file: SourceFile) -> Document:
             if not builder.parts or builder.is_empty:
                 raise UnreadableFileError("no text in it: pages are pictures" if len(pdf) else "empty")
             metadata = _metadata(pdf)
-    return builder.document(file, metadata["title"], metadata)
+    return builder.document(file, metadata["title"] or _largest(pages[0]) or PurePosixPath(file.name).stem, metadata)
+
+
+def _largest(lines: Sequence[_Line]) -> str:
+    """What stands largest on a first page, if anything does: titles are written so."""
+    heights = sorted(line.height for line in lines)
+    if not heights or heights[-1] <= _OTHER_SIZE * heights[len(heights) // 2]:
+        return ""
+    runs = itertools.groupby(lines, key=lambda line: line.height > heights[-1] / _OTHER_SIZE)
+    title = next(" ".join(line.text for line in run) for is_large, run in runs if is_large)
+    return title if len(title) <= _TITLE_LENGTH and not _NO_TITLE.fullmatch(title) else ""
 
 
 def _page(builder: Builder, lines: Sequence[_Line], usual: float, bookmarks: dict[str, int]) -> None:

@@ -60,9 +60,6 @@ def _shape(builder: Builder, shape: Any) -> None:
         for one in shape.shapes:
             _shape(builder, one)
     elif getattr(shape, "has_table", False):
-        first = True
-        for row in shape.table.rows:
-            builder.row([cell.text_frame.text for cell in row.cells], first=first)
-            first = False
+        builder.table([cell.text_frame.text for cell in row.cells] for row in shape.table.rows)
     elif shape.has_text_frame:
         builder.block(shape.text_frame.text)

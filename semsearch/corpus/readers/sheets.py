@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -11,13 +12,17 @@ from python_calamine import CalamineSheet, CalamineWorkbook, PasswordError, Shee
 
 from semsearch.corpus.formats import ReadOptions
 from semsearch.corpus.readers import packages
-from semsearch.corpus.readers.builder import Builder
+from semsearch.corpus.readers.builder import CELL, Builder, one_line
 from semsearch.corpus.walk import SourceFile
 from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
-# A sheet whose first and last cells are this far apart has no table in it, and would be filled with empty cells.
+# The library fills a sheet with empty cells from its first to its last, and ends the process if there is no memory for
+# them: two words in opposite corners are enough.
 _MAX_CELLS = 50_000_000
+_WORKSHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
+_EXTENT = re.compile(rb'<dimension ref="[A-Z]+\d+:([A-Z]+)(\d+)"')
+_CELL = re.compile(rb'<c r="([A-Z]{1,3})(\d{1,7})"')
 _Value = int | float | str | bool | datetime.time | datetime.date | datetime.datetime | datetime.timedelta
 
 
@@ -34,6 +39,7 @@ def _document(file: SourceFile) -> Document:
     if zipfile.is_zipfile(file.path):
         with zipfile.ZipFile(file.path) as package:
             packages.check(package)
+            _check_extent(package)
     builder = Builder()
     try:
         # Opened first and by its content: a name may lie, and what is no file shall be told as an OSError.
@@ -67,8 +73,29 @@ def _sheet(builder: Builder, number: int, sheet: CalamineSheet) -> None:
     for line_number, row in enumerate(rows, first_row + 1):
         # Empty rows are where one table ends and the next one starts.
         if any(row):
-            builder.row(row[skipped:], first=apart, line_number=line_number)
+            builder.block(CELL.join(row[skipped:]), apart=apart, line_number=line_number)
         apart = not any(row)
+
+
+def _check_extent(package: zipfile.ZipFile) -> None:
+    for name in filter(_WORKSHEET.fullmatch, package.namelist()):
+        with package.open(name) as member:
+            said = _EXTENT.search(member.read(4096))
+        # What programs say of this is often too much, so the cells are asked.
+        if said and _index(said[1]) * int(said[2]) > _MAX_CELLS:
+            cells = _CELL.findall(package.read(name))
+            columns = max((_index(column) for column in {column for column, _ in cells}), default=0)
+            rows = max((int(row) for _, row in cells), default=0)
+            if rows * columns > _MAX_CELLS:
+                raise UnreadableFileError(f"a sheet of {rows} rows and {columns} columns, nearly all of them empty")
+
+
+def _index(letters: bytes) -> int:
+    """The number of a column, counted from 1."""
+    index = 0
+    for letter in letters:
+        index = index * 26 + letter - ord("A") + 1
+    return index
 
 
 def _shown(value: _Value) -> str:
@@ -82,7 +109,7 @@ def _shown(value: _Value) -> str:
         return value.date().isoformat() if at_midnight else value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    return str(value).strip()
+    return one_line(str(value))
 
 
 def _column(index: int) -> str:
