@@ -35,6 +35,8 @@ def notes(tmp_path: Path) -> Path:
     (folder / "story.txt").write_text(STORY)
     (folder / "drafts" / "idea.md").write_text("An idea about roses.")
     (folder / "picture.png").write_bytes(b"\x89PNG")
+    for path in folder.rglob("*.*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))  # not so new that its time cannot be trusted
     return folder
 
 
