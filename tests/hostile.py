@@ -43,10 +43,10 @@ def _text() -> Made:
     yield "blank.txt", " \n\t\n" * 1000
     yield "nul.txt", "a\0b"
     yield "giant-word.txt", "a" * 8 * MIB
-    yield "giant-line.txt", "word " * MIB
-    yield "base64.txt", base64.b64encode(random.Random(0).randbytes(3 * MIB))
+    yield "giant-line.txt", "word " * (MIB // 4)
+    yield "base64.txt", base64.b64encode(random.Random(0).randbytes(MIB))
     yield "newlines.txt", "a" + "\n" * 4 * MIB + "b"
-    yield "returns.txt", "a\r" * MIB
+    yield "returns.txt", "a\r" * (MIB // 4)
     yield "spaces.txt", "a" + " " * 4 * MIB + "b"
     yield "control.txt", "".join(map(chr, range(1, 32))) + " words after them"
     yield "escapes.txt", "\x1b[2J\x1b]0;title\x07 hidden \x1b[31m red"
@@ -56,9 +56,9 @@ def _text() -> Made:
     yield "joined-emoji.txt", "\U0001f469\u200d" * 100_000
     yield "private-use.txt", "\ue000" * 100_000
     yield "separators.txt", "a\u2028b\u2029c\x0bd\x0ce\x85f " * 20_000
-    yield "chinese.txt", "\u6c49" * 500_000
-    yield "dots.txt", "." * MIB
-    yield "punctuation.txt", "!?.,;:" * 100_000
+    yield "chinese.txt", "\u6c49" * 100_000
+    yield "dots.txt", "." * (MIB // 4)
+    yield "punctuation.txt", "!?.,;:" * 30_000
     yield "too-large.txt", "word " * (11 * MIB // 5)
     yield "a\nline\tend\x1b.txt", "a name with a line end"
     yield f"{'n' * 250}.txt", "a long name"
@@ -94,23 +94,23 @@ def _markdown() -> Made:
     for name, piece, count in (
         ("quotes", ">", 100_000),
         ("brackets", "[", 200_000),
-        ("links", "[a](", 100_000),
-        ("stars", "*a ", 200_000),
+        ("links", "[a](", 50_000),
+        ("stars", "*a ", 50_000),
         ("backticks", "`", 200_000),
-        ("tags", "<a ", 200_000),
-        ("headings", "# a\n", 50_000),
+        ("tags", "<a ", 50_000),
+        ("headings", "# a\n", 20_000),
         ("rules", "---\n", 100_000),
         ("references", "[a]: b\n", 50_000),
         ("pictures", "![a](b.png)\n", 50_000),
-        ("entities", "&amp;", 200_000),
+        ("entities", "&amp;", 50_000),
     ):
         yield f"{name}.md", piece * count
     yield "nested-list.md", "".join(f"{'  ' * depth}- item\n" for depth in range(2000))
     yield "nested-quote.md", "\n".join("> " * depth + "a" for depth in range(400))
-    yield "open-fence.md", "```\n" + "code\n" * 200_000
-    yield "heading.md", "# " + "word " * 200_000
+    yield "open-fence.md", "```\n" + "code\n" * 50_000
+    yield "heading.md", "# " + "word " * 50_000
     yield "table.md", "|" + "a|" * 50_000 + "\n|" + "-|" * 50_000 + "\n"
-    yield "open-comment.md", "<!--" + "a " * 500_000
+    yield "open-comment.md", "<!--" + "a " * 100_000
     yield "data-picture.md", f"text ![a](data:image/png;base64,{'A' * 4 * MIB}) text"
     yield (
         "yaml-bomb.md",
@@ -127,7 +127,7 @@ def _html() -> Made:
     yield "nested.html", "<div>" * 200_000 + "deep"
     yield "nested-lists.html", "<ul><li>" * 50_000 + "deep"
     yield "attribute.html", f'<p class="{"a" * 4 * MIB}">text</p>'
-    yield "entities.html", "<p>" + "&lt;&#x41;&nosuch;" * 100_000
+    yield "entities.html", "<p>" + "&lt;&#x41;&nosuch;" * 30_000
     yield "open-script.html", "<p>text</p><script>" + "a" * MIB
     yield "open-comment.html", "<p>text</p><!--" + "a" * MIB
     yield "less-than.html", "<" * MIB
@@ -142,14 +142,14 @@ def _records() -> Made:
     yield "deep.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}"
     yield "numbers.jsonl", '{"text": "a", "n": ' + "9" * 10_000 + "}"
     yield "not-a-number.jsonl", '{"text": "a", "n": NaN, "m": 1e999}'
-    yield "giant.jsonl", json.dumps({"_id": "1", "title": "", "text": "word " * MIB})
+    yield "giant.jsonl", json.dumps({"_id": "1", "title": "", "text": "word " * (MIB // 4)})
     yield "broken.jsonl", '{"text": "a"}\n{"text": \n'
     yield "array.jsonl", "[1, 2]\n"
     yield "surrogates.jsonl", '{"text": "a \\ud800 b"}'
     yield "keys.jsonl", json.dumps({"text": "a", **{f"k{i}": i for i in range(50_000)}})
     yield "columns.csv", ",".join(f"c{i}" for i in range(50_000)) + "\n" + ",".join("1" * 50_000)
     yield "open-quote.csv", 'a,b\n"never ends,' + "x\n" * 100_000
-    yield "cell.csv", f'a,b\n"{"word " * 500_000}",1\n'
+    yield "cell.csv", f'a,b\n"{"word " * 100_000}",1\n'
     yield "ragged.csv", "a,b\n" + "\n".join("1," * (i % 50) for i in range(5000))
     yield "header.csv", "a,b,c\n"
     yield "nul.csv", b"a,b\n1,\0\n"
@@ -179,24 +179,24 @@ def _mail() -> Made:
 
 
 def _code() -> Made:
-    yield "minified.js", "function a(){return 1}" * 150_000
-    yield "parentheses.py", "(" * 500_000
+    yield "minified.js", "function a(){return 1}" * 30_000
+    yield "parentheses.py", "(" * 100_000
     yield "nested.py", "".join(f"{' ' * depth}if 1:\n" for depth in range(2000))
-    yield "open-comment.c", "/*" + " a" * 500_000
-    yield "open-string.py", '"""' + "a\n" * 500_000
+    yield "open-comment.c", "/*" + " a" * 100_000
+    yield "open-string.py", '"""' + "a\n" * 100_000
     yield "braces.java", "class A {" * 50_000
     yield "indents.yaml", "".join(f"{' ' * depth}a:\n" for depth in range(2000))
-    yield "definitions.py", "def f(): pass\n" * 50_000
+    yield "definitions.py", "def f(): pass\n" * 10_000
     yield "backslashes.sh", "\\\n" * 200_000
 
 
 def _markup() -> Made:
-    yield "adornments.rst", "====\n" * 100_000
+    yield "adornments.rst", "====\n" * 30_000
     yield "titles.rst", "a\n=\n" * 50_000
-    yield "blocks.adoc", "----\n" * 100_000
-    yield "attributes.adoc", ":a: b\n" * 100_000
-    yield "stars.org", "*" * MIB + " a"
-    yield "braces.tex", "\\section{" * 100_000
+    yield "blocks.adoc", "----\n" * 30_000
+    yield "attributes.adoc", ":a: b\n" * 30_000
+    yield "stars.org", "*" * (MIB // 4) + " a"
+    yield "braces.tex", "\\section{" * 30_000
 
 
 def _zip(members: dict[str, bytes]) -> bytes:

@@ -12,6 +12,8 @@ import pytest
 import torch
 import transformers
 from checkpoints import ODD_TEXTS, real_texts, small_checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
@@ -267,3 +269,31 @@ def test_fingerprint_survives_json_and_ignores_the_name(minilm: Path) -> None:
     assert by_folder.model != one.model
     assert one.differences(by_folder) == []
     assert one.differences(load_model_files(str(minilm), max_seq_length=64).fingerprint) == ["max_seq_length"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+def test_counting_word_by_word_is_counting(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    tokenizer = Encoder(str(small_checkpoint(tmp_path_factory.mktemp(kind), kind))).tokenizer
+    odd = [
+        "a\u2028b\x0bc\x1cd",
+        "\u200bword\u200b",
+        "x" * 300,
+        "汉字" * 50 + " and",
+        "ÀÉ\u0301\u0301 e",
+        "don't-stop/at/all" * 9,
+    ]
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(st.one_of(st.sampled_from([*ODD_TEXTS, *odd, "\n", " ", "\u3000"]), st.text(max_size=20)), max_size=20)
+    )
+    def check(parts: list[str]) -> None:
+        text = " ".join(parts)
+        starts, spans = tokenizer.token_starts(text), tokenizer.token_spans(text)
+        assert len(starts) == len(spans)
+        assert (np.diff(starts) >= 0).all()
+        # A short word's tokens may be said to start with it, never after where they do.
+        assert (starts <= np.sort(spans[:, 0])).all()
+        assert all(not text[start].isspace() for start in starts.tolist()) or kind != "bert"
+
+    check()

@@ -78,14 +78,6 @@ class Tokenizer:
         if not self._splits_at_spaces or _DROPPED.search(text):
             return self.token_spans(text)[:, 0]
         text = clean(text)
-        words = text.split()
-        # A text has few different words, and counting a word's tokens takes much longer than looking them up.
-        if len(self._tokens_of) > _CACHED_WORDS:
-            self._tokens_of.clear()
-        if new := list(set(words).difference(self._tokens_of)):
-            encodings = self._whole.encode_batch_fast(new, add_special_tokens=False)
-            self._tokens_of.update(zip(new, map(len, encodings), strict=True))
-        counts = np.fromiter(map(self._tokens_of.__getitem__, words), np.int64, len(words))
         characters = np.frombuffer(text.encode("utf-32-le"), "<u4")
         in_word = np.concatenate([[False], ~_IS_SPACE[np.minimum(characters, len(_IS_SPACE) - 1)], [False]])
         bounds = np.flatnonzero(in_word[1:] != in_word[:-1])
@@ -93,7 +85,14 @@ class Tokenizer:
         long = np.flatnonzero(lengths > _LONG_WORD)
         if lengths[long].sum() > len(text) / 4:
             return self.token_spans(text)[:, 0]
-        counts[long] = 0
+        words = text.split()
+        # A text has few different words, and counting a word's tokens takes much longer than looking them up.
+        if len(self._tokens_of) > _CACHED_WORDS:
+            self._tokens_of.clear()
+        if new := [word for word in set(words).difference(self._tokens_of) if len(word) <= _LONG_WORD]:
+            encodings = self._whole.encode_batch_fast(new, add_special_tokens=False)
+            self._tokens_of.update(zip(new, map(len, encodings), strict=True))
+        counts = np.array([self._tokens_of.get(word, 0) for word in words], np.int64)
         inner = [self.token_spans(words[number])[:, 0] + starts[number] for number in long]
         return np.sort(np.concatenate([np.repeat(starts, counts), *inner]))
 

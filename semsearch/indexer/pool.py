@@ -127,16 +127,18 @@ class _Worker:
             send(cast(BinaryIO, process.stdin), [str(file.path), file.name, file.size, file.mtime_ns])
             while True:
                 self._deadline = time.monotonic() + seconds
-                answer: list[Any] = receive(cast(BinaryIO, process.stdout))
+                answer, leaves = receive(cast(BinaryIO, process.stdout))
                 # While the answer waits to be taken, the process is not at fault.
                 self._deadline = float("inf")
+                if leaves:
+                    self.reap()
                 yield answer
                 if answer[0] in ENDS:
                     return
         except _NotStartedError:
             self.reap()
             yield ["failed"]
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError):  # gone, or what it wrote makes no sense
             self.reap()
             if self._late:
                 yield ["skipped", f"reading it takes longer than {seconds:.0f} s"]

@@ -27,7 +27,7 @@ from semsearch.indexer.files import digest_of
 
 # Address space that a process may take, in bytes; a third of it or so is taken by libraries before it begins.
 MEMORY_LIMIT = 3 * 2**30
-# A process that once took so much is ended after the file, so that it does not keep it.
+# A process that has so much after a file is ended, and says so with its last answer.
 _MEMORY_KEPT = 2**29
 # The last answer of a file is one of these.
 ENDS = ("end", "skipped")
@@ -74,9 +74,10 @@ def main() -> None:
             return
         file = SourceFile(Path(path), name, size, mtime_ns)
         for answer in answers_of(file, options, chunker):
-            send(answers, answer)
-        if _peak_memory() > _MEMORY_KEPT:
-            return
+            leaves = answer[0] in ENDS and _memory() > _MEMORY_KEPT
+            send(answers, (answer, leaves))
+            if leaves:
+                return
 
 
 def answers_of(file: SourceFile, options: ReadOptions, chunker: Chunker) -> Iterator[Sequence[Any]]:
@@ -124,9 +125,10 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _peak_memory() -> int:
+def _memory() -> int:
+    """Bytes of memory that this process has; 0 where nothing tells."""
     try:
-        import resource
-    except ImportError:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -85,6 +85,7 @@ class _Extractor(HTMLParser):
         self._length = 0  # characters of the lines so far, their line ends included
         self._line: list[str] = []
         self._line_number = 1
+        self._blank = True  # whether nothing of the line can be seen so far
         self._unseen = 0
         self._in_title = False
         self._preformatted = 0
@@ -135,8 +136,9 @@ class _Extractor(HTMLParser):
             for offset, part in enumerate(data.split("\n")):
                 if offset:
                     self.end_line(keep_empty=self._preformatted > 0)
-                if not "".join(self._line).strip():
+                if self._blank:
                     self._line_number = number + offset
+                    self._blank = not part or part.isspace()
                 self._line.append(part)
 
     def end_line(self, *, keep_empty: bool = False) -> None:
@@ -144,6 +146,7 @@ class _Extractor(HTMLParser):
         text = "".join(self._line)
         text = text.rstrip() if self._preformatted else " ".join(text.split())
         self._line.clear()
+        self._blank = True
         if text or (keep_empty and self.lines):
             self._append(text, self._line_number)
 

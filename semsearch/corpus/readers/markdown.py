@@ -24,6 +24,8 @@ _YAML_ANCHOR = re.compile(r"(?:^|[\s\[{,:-])&\w", re.MULTILINE)
 # Blocks alone are parsed; a heading's own words are parsed later, when there is one.
 _BLOCKS = MarkdownIt("commonmark").disable("inline")
 _INLINE = MarkdownIt("commonmark")
+# The parser in C takes a step deeper into the stack with each.
+_YAML_DEPTH = 500
 _LINE_END = re.compile("\n")
 _CODE_BLOCKS = frozenset({"fence", "code_block"})
 
@@ -90,7 +92,7 @@ def _front_matter(text: str) -> tuple[dict[str, Any], int]:
     """The YAML mapping between `---` lines that a text opens with, and where it ends; ({}, 0) without one."""
     match = _FRONT_MATTER.match(text)
     # Anchors and aliases can make a small text a huge value, and nobody writes them in front matter.
-    if not match or _YAML_ANCHOR.search(match[1]):
+    if not match or _YAML_ANCHOR.search(match[1]) or _yaml_depth(match[1]) > _YAML_DEPTH:
         return {}, 0
     try:
         value = yaml.load(match[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -101,6 +103,12 @@ def _front_matter(text: str) -> tuple[dict[str, Any], int]:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return {}, 0
     return metadata, match.end()
+
+
+def _yaml_depth(text: str) -> int:
+    """More than values can be nested in a text: its brackets, and what its lines are indented by."""
+    indents = (len(line) - len(line.lstrip(" -?:")) for line in text.split("\n"))
+    return text.count("[") + text.count("{") + max(indents)
 
 
 def _headings(tokens: Sequence[Token], line_starts: Sequence[int]) -> Iterator[Heading]:
