@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from semsearch.errors import SemsearchError
     from semsearch.indexer.indexer import Indexer
     from semsearch.indexer.report import IndexSummary
+    from semsearch.indexer.settings import Settings
     from semsearch.query.searcher import Searcher
     from semsearch.types import Document, Hit, Passage
 
@@ -24,6 +25,7 @@ __all__ = [
     "Passage",
     "Searcher",
     "SemsearchError",
+    "Settings",
     "__version__",
 ]
 
@@ -37,6 +39,7 @@ _HOMES = {
     "Passage": "semsearch.types",
     "Searcher": "semsearch.query.searcher",
     "SemsearchError": "semsearch.errors",
+    "Settings": "semsearch.indexer.settings",
 }
 
 

@@ -80,6 +80,7 @@ def test_exported_names_are_pinned() -> None:
         "Passage",
         "Searcher",
         "SemsearchError",
+        "Settings",
         "__version__",
     ]
     for name in semsearch.__all__:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CORPUS
+from conftest import CORPUS, SHARED_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -210,6 +210,16 @@ def test_passages_of_the_sample_corpus_lose_nothing_and_fit() -> None:
     for file in walk([CORPUS]).files:
         for document in read(file, ReadOptions()):
             check_passages(document)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED_DATA / "cpp-docs").is_dir(), reason="the folder of real Markdown is not there")
+def test_passages_of_real_markdown_lose_nothing_and_fit() -> None:
+    found = walk([SHARED_DATA / "cpp-docs"]).files
+    read_ = [document for file in found for document in read(file, ReadOptions())]
+    assert len(read_) == len(found) > 1700
+    for document in read_:
+        check_passages(document)
 
 
 @settings(max_examples=60, deadline=None)

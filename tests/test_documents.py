@@ -231,6 +231,8 @@ def test_sheets_have_names_rows_and_columns(name: str) -> None:
     assert found.parts == (Part(0, "sheet", 1, "Sales", "A:F"), Part(second, "sheet", 3, "Stock at Zürich", "C:D"))
     assert found.headings == (Heading(0, 1, "Sales", 0), Heading(second, 1, "Stock at Zürich", second))
     assert found.title == "accounts"
+    places = [passage.place for passage, _ in CHUNKER.chunk(found)]
+    assert places == ["Sales!A1:F4", "Stock at Zürich!C4:D5"], "small as they are, sheets share no passage"
 
 
 def test_a_passages_place_is_its_range_of_cells(tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ import pytest
 from conftest import CORPUS, Run
 from test_cli import fails
 
-from semsearch import Document, Indexer, Searcher
+from semsearch import Document, Indexer, Searcher, Settings
 from semsearch.corpus.formats import FORMATS, format_of
 from semsearch.errors import InvalidInputError, UnreadableFileError
-from semsearch.indexer.settings import Settings
 
 STORY = "\n\n".join(
     f"The {word} gardener waters the roses on {word} street before the sun is up, and sings."
