@@ -73,17 +73,18 @@ def test_of_a_page_its_main_text_is_read(tmp_path: Path) -> None:
         "<aside>Other taps</aside><footer>Imprint</footer>",
     )
     for element in ("main", "article"):
-        page = html.extract(
+        page = html.extract_main(
             f"<title>Taps</title>{around[0]}\n<{element}>\n<h1>A tap</h1><p>{words}</p></{element}>{around[1]}"
         )
         assert (page.title, page.text, page.line_numbers) == ("Taps", f"A tap\n\n{words}", (3, 3, 3))
         assert [(h.text, h.char_start) for h in page.headings] == [("A tap", 0)]
-    without = html.extract(f"{around[0]}<p>{words}</p>{around[1]}")
+    without = html.extract_main(f"{around[0]}<p>{words}</p>{around[1]}")
     assert without.text == f"The site of taps\n\n{words}"
-    assert html.extract(f"<main>Loading</main><p>{words}</p>").text.endswith(words), "a main that says nothing"
-    assert html.extract(f"<nav><p>{words}</p>").text == words, "a nav that is never closed"
-    two = html.extract(f"<article>{words}</article><article>{words}</article>")
+    assert html.extract_main(f"<main>Loading</main><p>{words}</p>").text.endswith(words), "a main that says nothing"
+    assert html.extract_main(f"<nav><p>{words}</p>").text == words, "a nav that is never closed"
+    two = html.extract_main(f"<article>{words}</article><article>{words}</article>")
     assert two.text.count(words) == 2
+    assert "Imprint" in html.extract(around[1]).text, "a mail or a chapter of a book has nothing around it"
 
 
 def test_beir_corpus_is_a_document_a_line(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from semsearch.types import Document, Heading, Part
 
 FILES = ROOT / "tests" / "documents"
 ENCODER = Encoder()
-CHUNKER = Chunker(ENCODER.tokenizer.token_spans, ENCODER.max_tokens)
+CHUNKER = Chunker(ENCODER.tokenizer.token_starts, ENCODER.max_tokens)
 
 GUIDE_HEADINGS = [
     (1, "Before you begin"),

@@ -89,7 +89,7 @@ class Chunker:
         share = self._budget // _PREFIX_SHARE
         # The headings' length is known only once the passage is; their whole share is kept for them.
         title = len(self._token_starts(document.title)) if not document.headings else share
-        tokens = _filled_up(self._token_starts(document.text), len(document.text))
+        tokens = _filled_up(self._token_starts(_blanked(document.text, markup)), len(document.text))
         tokens = tokens[~_within(tokens, markup)]
         cutter = _Cutter(document, tokens, self._budget - min(share, title), self._overlap)
         held: tuple[int, int] | None = None
@@ -262,6 +262,15 @@ def _filled_up(tokens: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 def _within(positions: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each position (n,) is in one of the spans (m, 2), which are in order."""
     return np.searchsorted(spans[:, 0], positions, "right") > np.searchsorted(spans[:, 1], positions, "right")
+
+
+def _blanked(text: str, markup: NDArray[np.int64]) -> str:
+    """The text with spaces for its markup, so that the rest stands where it stood."""
+    pieces, at = [], 0
+    for start, end in markup.tolist():
+        pieces += [text[at:start], " " * (end - start)]
+        at = end
+    return "".join([*pieces, text[at:]])
 
 
 def _read_out(passage: Passage, start: int, markup: NDArray[np.int64]) -> str:

@@ -18,8 +18,9 @@ from semsearch.corpus.walk import SourceFile
 from semsearch.errors import StorageError
 from semsearch.indexer.worker import ENDS, MEMORY_LIMIT, receive, send
 
-# Files that are given out ahead of the one whose documents are taken, and documents of each that wait to be taken.
-_FILES_AHEAD, _DOCUMENTS_AHEAD = 64, 64
+# Files that are given out ahead of the one whose documents are taken, how many bytes they have together if they are
+# several, and documents of each that wait to be taken.
+_FILES_AHEAD, _BYTES_AHEAD, _DOCUMENTS_AHEAD = 64, 8 * 2**20, 64
 # A file may take so long without giving a document, and a second more for each MiB that it has.
 _SECONDS = 20.0
 _CHECK_SECONDS = 0.25
@@ -64,14 +65,15 @@ class WorkerPool:
     def read(self, files: Iterable[SourceFile]) -> Iterator[tuple[SourceFile, list[Any]]]:
         """What there is to say of files, as `worker.answers_of` has it, in the files' order."""
         ahead: deque[_Task] = deque()
-        coming = iter(files)
-        while True:
-            while len(ahead) < _FILES_AHEAD and (file := next(coming, None)):
-                ahead.append(_Task(file))
+        coming = deque(files)
+        size = 0
+        while coming or ahead:
+            while coming and len(ahead) < _FILES_AHEAD and (not ahead or size + coming[0].size <= _BYTES_AHEAD):
+                ahead.append(_Task(coming.popleft()))
                 self._tasks.put(ahead[-1])
-            if not ahead:
-                return
+                size += ahead[-1].file.size
             task = ahead.popleft()
+            size -= task.file.size
             while True:
                 answer = task.answers.get()
                 if answer[0] == "failed":

@@ -115,7 +115,7 @@ class Builder:
             file: What was read.
             title: What the document says that it is called; empty for its first heading's text, or its file's name.
             metadata: What it says about itself; what is None or empty is left out.
-            lines: Whether its blocks have line numbers.
+            lines: Whether it is laid out by lines, which have numbers, as a sheet is by rows.
 
         Raises:
             UnreadableFileError: There is no text.
@@ -131,6 +131,7 @@ class Builder:
             {key: clean(value) if isinstance(value, str) else value for key, value in metadata.items() if value},
             # Sections at the end may have no text.
             tuple(heading for heading in self.headings if heading.char_start < len(text)),
+            code=((0, len(text)),) if lines else (),
             line_numbers=tuple(self._line_numbers) if lines else None,
             parts=tuple(part for part in self.parts if part.char_start < len(text)),
         )

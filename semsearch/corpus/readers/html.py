@@ -29,7 +29,7 @@ _HEADING = re.compile("h[1-6]")
 
 def read(file: SourceFile, options: ReadOptions) -> Iterator[Document]:
     """What the page shows."""
-    page = extract(decode(file))
+    page = extract_main(decode(file))
     if not page.text.strip():
         raise UnreadableFileError("empty")
     first = page.headings[0].text if page.headings else PurePosixPath(file.name).stem
@@ -47,14 +47,19 @@ class Page:
 
 
 def extract(html: str) -> Page:
-    """The main text of a page; broken markup is read as well as can be, never refused."""
+    """The visible text of a page; broken markup is read as well as can be, never refused."""
+    return _extract(html, _UNSEEN)
+
+
+def extract_main(html: str) -> Page:
+    """The visible text of a page of a site, without what stands around it on every page; else as `extract`."""
     lower = html.lower()
     within = "main" if "<main" in lower else "article" if lower.count("<article") == 1 else ""
     if within and len((main := _extract(html, _UNSEEN | _AROUND, within)).text.split()) >= _MAIN_WORDS:
         return main
     page = _extract(html, _UNSEEN | _AROUND)
     # A <nav> that is never closed would be the whole page.
-    return page if page.text else _extract(html, _UNSEEN)
+    return page if page.text else extract(html)
 
 
 def _extract(html: str, unseen: frozenset[str], within: str = "") -> Page:
