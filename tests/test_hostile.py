@@ -122,6 +122,7 @@ _MISBEHAVING = (
         ("time.sleep(60)", "reading it takes longer than 1 s"),
         ("os._exit(1)", "reading it crashed, or took more than 3 GiB of memory"),
         ("os.kill(os.getpid(), 9)", "reading it crashed, or took more than 3 GiB of memory"),
+        ("send(answers, 5)", "reading it crashed, or took more than 3 GiB of memory"),
         ("answers.write(b'junk'); os._exit(0)", "reading it crashed, or took more than 3 GiB of memory"),
     ],
 )

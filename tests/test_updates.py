@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semsearch import Document, Encoder, Indexer, IndexSummary, Searcher
+from semsearch.corpus.walk import Skipped, SourceFile
 from semsearch.errors import (
     DamagedIndexError,
     IndexConflictError,
@@ -31,6 +32,7 @@ from semsearch.errors import (
     NothingToIndexError,
 )
 from semsearch.indexer import update as update_module
+from semsearch.indexer.sources import Item, Read, Reading
 from semsearch.store import compaction
 from semsearch.store.files import FileRecord
 from semsearch.store.manifest import Segment
@@ -486,3 +488,25 @@ def test_merging_keeps_segments_few(sizes: list[tuple[int, int]], fresh: int) ->
         assert compaction._is_due(run, False) or dead <= 0.2 * run[0].count
     assert sum(any(segment in new for segment in run) for run in runs) <= 1, "what is new becomes one"
     assert len(compaction._runs(old, new, fully=True)) <= 1
+
+
+def test_a_file_that_failed_half_way_is_read_again(
+    source: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Reading.read
+
+    def half(self: Reading, files: Sequence[SourceFile]) -> Iterator[Item]:
+        for item in whole(self, files):
+            yield item
+            if isinstance(item, Read) and item.file.path.endswith("1.md"):
+                yield Skipped(item.file.path, "reading it crashed")
+
+    (source / "1.md").write_text("The first half.")
+    age(source / "1.md")
+    monkeypatch.setattr(Reading, "read", half)
+    first = Indexer(tmp_path / "index", model=encoder).update(source)
+    assert ("1.md", "reading it crashed") in {(one.path, one.reason) for one in first.skipped}
+    monkeypatch.undo()
+    again = Indexer(tmp_path / "index", model=encoder).update(source)
+    assert (again.files_changed, again.files_unchanged, again.passages_embedded) == (1, 12, 0)
+    as_made_anew(tmp_path / "index", source, encoder)

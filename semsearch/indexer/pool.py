@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from semsearch.corpus.walk import SourceFile
@@ -122,14 +121,16 @@ class _Worker:
     def read(self, file: SourceFile) -> Iterator[list[Any]]:
         """The answers of the process, or one that says how it ended."""
         seconds = _SECONDS + file.size / 2**20
-        self._late = False
+        if self._late:
+            self.reap()  # which was killed with its last answer on its way
+            self._late = False
         try:
             self._deadline = time.monotonic() + seconds
             process = self._running()
             send(cast(BinaryIO, process.stdin), [str(file.path), file.name, file.size, file.mtime_ns])
             while True:
                 self._deadline = time.monotonic() + seconds
-                answer, leaves = receive(cast(BinaryIO, process.stdout))
+                answer, leaves = _checked(receive(cast(BinaryIO, process.stdout)))
                 # While the answer waits to be taken, the process is not at fault.
                 self._deadline = float("inf")
                 if leaves:
@@ -174,24 +175,32 @@ class _Worker:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process and self._process.poll() is not None:
             self.reap()
-        with self._lock:
-            if self._closed:
-                raise EOFError
-            if self._process is None:
+        if self._process:
+            return self._process
+        try:
+            with self._lock:
+                if self._closed:
+                    raise EOFError
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _COMMAND.format(path=[str(Path(one)) for one in sys.path if one])],
+                    [sys.executable, "-P", "-c", _COMMAND.format(path=[one for one in sys.path if one])],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, **_ENVIRONMENT},
                 )
-                try:
-                    send(cast(BinaryIO, self._process.stdin), self._setup)
-                    receive(cast(BinaryIO, self._process.stdout))
-                except (EOFError, OSError):
-                    raise _NotStartedError from None
-            return self._process
+            send(cast(BinaryIO, self._process.stdin), self._setup)
+            receive(cast(BinaryIO, self._process.stdout))
+        except (EOFError, OSError):
+            raise _NotStartedError from None
+        return self._process
 
     def _kill(self) -> None:
         if process := self._process:
             process.kill()
+
+
+def _checked(received: object) -> tuple[list[Any], bool]:
+    match received:
+        case [[str(), *_] as answer, bool(leaves)]:
+            return list(answer), leaves
+    raise ValueError(f"no answer: {received!r:.80}")

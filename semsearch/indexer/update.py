@@ -98,6 +98,9 @@ class Update:
             if isinstance(item, Read):
                 fresh += self._take_document(item)
             else:
+                if isinstance(item, Skipped) and self._file and item.path == self._file.path:
+                    # Some of its documents were read before it failed; the next update tries again.
+                    self._database.put_file(replace(self._row, seen_ns=0, sha256=""))
                 self.count([item])
         # Ids ascend in the order of what is embedded.
         rows = [
