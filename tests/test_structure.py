@@ -22,7 +22,7 @@ from semsearch.corpus.chunking import Chunker
 from semsearch.corpus.formats import ReadOptions
 from semsearch.corpus.readers import code, read
 from semsearch.corpus.readers.languages import BY_SUFFIX
-from semsearch.corpus.walk import SourceFile
+from semsearch.corpus.walk import SourceFile, walk
 from semsearch.errors import UnreadableFileError
 from semsearch.types import Document
 
@@ -578,3 +578,56 @@ def test_mail_as_it_is_sent_has_other_line_ends(tmp_path: Path) -> None:
         assert found.text == "one\ntwo"
         numbers = list(found.line_numbers or ())
         assert made.as_bytes(policy=default).decode().split("\n")[numbers[1] - 1] == "two"
+
+
+@pytest.mark.parametrize("suffix", ["rst", "adoc", "org", "tex", "html", "ipynb", "md"])
+def test_what_another_program_wrote_is_whole_and_in_its_place(suffix: str) -> None:
+    (file,) = walk([ROOT / "tests" / "documents" / f"manual.{suffix}"]).files
+    (document,) = read(file, ReadOptions())
+    if suffix != "ipynb":  # which keeps the title where no cell shows it
+        assert document.title == "Looking after a bicycle"
+    if suffix in ("rst", "org", "tex", "md"):
+        assert document.metadata["author"] == "A Mechanic"
+    headings = [one for one in document.headings if one.text != "Looking after a bicycle"]
+    assert [one.text for one in headings] == ["Tyres", "Patching a tube", "Pressures", "Chain"]
+    top = headings[0].level
+    assert [one.level - top for one in headings] == [0, 1, 1, 0]
+    words = " ".join(document.text.split())
+    for sentence in (
+        "Check the pressure every week, before the first ride. A soft tyre wears out sooner, and the rim may strike a",
+        "Take the wheel out and lever the tyre off.",
+        "bubbles show the hole.",
+        "the makers of patches",
+        "Mountain",
+        "在北京人人骑车",
+        "The function above counts links, which come in pairs.",
+    ):
+        assert sentence in words, sentence
+    found = {}
+    for passage, embedded in CHUNKER.chunk(document):
+        assert document.text[passage.char_start : passage.char_end] == passage.text
+        for word in ("squeaks", "bubbles"):
+            if word in passage.text:
+                found[word] = passage
+                assert passage.heading.split(" > ")[-1] in embedded
+    over = found["bubbles"].heading or document.title
+    assert over.endswith(("Tyres", "Patching a tube")), over
+    if suffix == "ipynb":
+        assert found["squeaks"].place == "cell 1"
+    else:
+        lines = file.path.read_text(encoding="utf-8").split("\n")
+        shown = lines[found["squeaks"].line_start - 1 : found["squeaks"].line_end]
+        assert any("squeaks" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "pears"), [("accounts.csv", "Pears 🍐\nfrom Sussex"), ("accounts-latin-1.csv", "Pears ?\nfrom Sussex")]
+)
+def test_tables_that_another_program_wrote(name: str, pears: str) -> None:
+    (file,) = walk([ROOT / "tests" / "documents" / name]).files
+    rows = list(read(file, ReadOptions()))
+    assert [(row.metadata["Fruit"], row.metadata["Boxes"], (row.line_numbers or [0])[0]) for row in rows] == [
+        ("Äpfel", 12, 2),
+        (pears, 1_000_000, 4),
+    ]
+    assert "Price: 2.5" in rows[0].text
