@@ -21,6 +21,8 @@ CHUNK_TOKENS = 128
 OVERLAP = 16
 # A section shorter than this is joined with the next: a line or two by themselves say too little.
 _SMALL = 32
+# One as short as a heading and a link or two is joined with the one before: alone, "See also" is near to every query.
+_TINY = 16
 # The title and the headings take at most this share of a passage's tokens.
 _PREFIX_SHARE = 4
 # Cutting a text at a space can change how the tokens beside the cut fall; so many are kept free for it.
@@ -92,16 +94,7 @@ class Chunker:
         tokens = _filled_up(self._token_starts(_blanked(document.text, markup)), len(document.text))
         tokens = tokens[~_within(tokens, markup)]
         cutter = _Cutter(document, tokens, self._budget - min(share, title), self._overlap)
-        held: tuple[int, int] | None = None
-        for start, end in cutter.spans():
-            if held and cutter.count(start, end) == 0:  # markup alone
-                held = (held[0], end)
-                continue
-            if held:
-                yield held
-            held = (start, end)
-        if held:
-            yield held
+        return cutter.spans()
 
 
 class _Cutter:
@@ -125,7 +118,22 @@ class _Cutter:
         return int(last - first)
 
     def spans(self) -> Iterator[tuple[int, int]]:
-        """The passages' spans."""
+        """The passages' spans; what is tiny is joined with what stands before it if both fit together."""
+        apart = {part.char_start for part in self._document.parts if part.columns}
+        held: tuple[int, int] | None = None
+        for start, end in self._pieces():
+            if held:
+                tokens = self.count(start, end)  # none of markup alone
+                fits = not tokens or (tokens < _TINY and self.count(held[0], end) <= self._limit)
+                if fits and apart.isdisjoint(range(held[1], start + 1)):
+                    held = (held[0], end)
+                    continue
+                yield held
+            held = (start, end)
+        if held:
+            yield held
+
+    def _pieces(self) -> Iterator[tuple[int, int]]:
         document = self._document
         # What is one sheet's is no other's; slides and cells may share a passage if they are small.
         apart = {part.char_start for part in document.parts if part.columns}
