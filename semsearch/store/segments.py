@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import DamagedIndexError, ModelError
-from semsearch.store.ann import Blocks, Vectors, default_factory, least_rows, search_ann, vectors_of, write_ann
+from semsearch.store.ann import ApproximateIndex, Blocks, Vectors, default_factory, least_rows, write_ann
 from semsearch.store.files import REMEDY, FileRecord, HashingFile, check_file, check_front, check_size, write_durably
 from semsearch.store.manifest import Segment
+from semsearch.store.mapping import map_ahead
 
 # Rows that are read or written at a time.
 BLOCK_ROWS = 8192
@@ -130,13 +131,13 @@ class SegmentReader:
             self._index = faiss.read_index(str(self._path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError:
             raise self._damaged("FAISS cannot read it") from None
-        # Where the vectors are: in the index itself, or in what rescores its hits.
-        self._store = vectors_of(self._index) if segment.front else self._index
         found = (self._index.metric_type, self._index.d, self._index.ntotal)
         if found != (faiss.METRIC_INNER_PRODUCT, dim, segment.count):
             raise self._damaged(
                 f"it holds {found[2]} vectors of {found[1]} numbers, {segment.count} of {dim} are expected"
             )
+        self._approximate = ApproximateIndex(self._index) if segment.front else None
+        self._searches = 0
 
     def _is_flat(self, dim: int) -> bool:
         header = _flat_header(self.segment.count, dim)
@@ -160,7 +161,7 @@ class SegmentReader:
 
     def vectors(self, rows: NDArray[np.int64]) -> Vectors:
         """The vectors (n, dim) of these rows."""
-        vectors: Vectors = self._store.reconstruct_batch(rows)
+        vectors: Vectors = self._approximate.vectors(rows) if self._approximate else self._index.reconstruct_batch(rows)
         return vectors
 
     def live_blocks(self) -> Iterator[Vectors]:
@@ -185,8 +186,9 @@ class SegmentReader:
                 wanted &= self.live
             if wanted.sum() <= _FEW_ROWS:
                 return self._search_few(query, k, np.flatnonzero(wanted))
-        if self.segment.front:
-            return search_ann(self._index, query, k, wanted, effort)
+        if self._approximate:
+            self._expect_more()
+            return self._approximate.search(query, k, wanted, effort)
         parameters = None
         if wanted is not None:
             selector: Any = faiss.IDSelectorBitmap
@@ -194,6 +196,13 @@ class SegmentReader:
         scores, rows = self._index.search(query[None, :], min(k, self.segment.live), params=parameters)  # (1, k) each
         found = rows[0] >= 0
         return scores[0][found], rows[0][found]
+
+    def _expect_more(self) -> None:
+        """One query reads what it needs; where a second comes, more will."""
+        self._searches += 1
+        if self._searches == 2 and self._approximate and self.segment.front:
+            start = self._approximate.vectors_address - self.segment.front.size
+            map_ahead(start, self.segment.file.size, self._index)
 
     def _search_few(self, query: Vectors, k: int, rows: NDArray[np.int64]) -> tuple[Vectors, NDArray[np.int64]]:
         scores = self.vectors(rows) @ query if len(rows) else np.empty(0, np.float32)
