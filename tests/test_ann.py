@@ -235,6 +235,14 @@ def test_effort_is_checked(tmp_path: Path, encoder: Encoder) -> None:
         searcher.search("text", effort=0)
 
 
+@pytest.mark.parametrize("k", [1, 10, 1500])
+def test_vectors_that_are_all_alike(vectors: Vectors, tmp_path: Path, k: int) -> None:
+    reader = SegmentReader(tmp_path, written(tmp_path, np.repeat(vectors[:3], 500, axis=0)), DIM, whole=True)
+    scores, rows = reader.search(vectors[0], k)
+    assert len(set(rows)) == k
+    np.testing.assert_allclose(scores, np.sort(np.repeat(vectors[:3] @ vectors[0], 500))[::-1][:k], atol=1e-3)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux maps pages ahead")
 def test_a_second_search_maps_the_file(vectors: Vectors, tmp_path: Path) -> None:
     def resident() -> int:
