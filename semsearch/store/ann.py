@@ -37,13 +37,13 @@ _LEAST_SAMPLE = 4096
 _CANDIDATES_PER_HIT, _LEAST_CANDIDATES = 20, 700
 # Of these, those rescored at first, and how far behind the last hit an estimate may be, in standard deviations of the
 # errors of the first. Where many vectors lie close together more are rescored: of a million that are 30,000 with noise,
-# 600 instead of 280, for a recall@10 of .991; 300 give .96.
+# 530 instead of 280, for a recall@10 of .991; 300 give .96.
 _FIRST_PER_HIT, _LEAST_FIRST, _DEVIATIONS = 4, 100, 3.3
 # The lists probed, over the root of their number, where a vector is in one of them, and where it is in two.
 _PROBES, _PROBES_OF_TWO = 3.5, 2.0
-# Of those lists none is probed whose centroid's cosine is so far behind that of the nearest. Of 91 that leaves 35 at a
-# million vectors.
-_GAP = 0.28
+# Of those lists none is probed whose centroid's cosine is so far behind that of the nearest: .26 where there are 2,048
+# lists, which at a million vectors leaves 30 of 91, and .29 of 512, whose centroids are farther from their vectors.
+_GAP, _GAP_EXPONENT = 0.49, -1 / 12
 # Of the lists nearest to a vector its second is one, and what counts there: Sun et al.'s lambda.
 _NEAREST_LISTS, _ORTHOGONALITY = 8, 1.0
 # Of so many vectors that a filter lets through, each is scored: if they are of one topic they are in lists far from a
@@ -218,7 +218,7 @@ class ApproximateIndex:
             parameters = _ivf_parameters(min(probes, base.nlist), selector)
             similarities, lists = base.quantizer.search(matrix, parameters.nprobe)  # (1, nprobe) each
             if of_two:
-                lists[similarities < similarities[0, 0] - _GAP * effort] = -1
+                lists[similarities < similarities[0, 0] - _GAP * base.nlist**_GAP_EXPONENT * effort] = -1
             estimates, rows = np.empty((1, count), np.float32), np.empty((1, count), np.int64)
             # The wrapper of `search_preassigned` takes no parameters.
             given = [faiss.swig_ptr(array) for array in (matrix, lists, similarities, estimates, rows)]
