@@ -110,11 +110,11 @@ class _Cutter:
         at, level = self._block_cuts()
         self._cuts, self._levels = at.tolist(), level.tolist()
         # By tokens before them: between two cuts with equal many there is markup alone.
-        self._cut_tokens = np.searchsorted(tokens, at).tolist()
+        self._cut_tokens = tokens.searchsorted(at).tolist()
 
     def count(self, start: int, end: int) -> int:
         """Tokens of a span."""
-        first, last = np.searchsorted(self._tokens, (start, end)).tolist()
+        first, last = self._tokens.searchsorted((start, end)).tolist()
         return int(last - first)
 
     def spans(self) -> Iterator[tuple[int, int]]:
@@ -140,7 +140,7 @@ class _Cutter:
         starts = {*apart, *(part.char_start for part in document.parts if part.kind != "page")}
         starts.update(heading.char_start for heading in document.headings)
         bounds = [document.body_start, *sorted(at for at in starts if at > document.body_start), len(self._text)]
-        tokens = np.searchsorted(self._tokens, bounds).tolist()
+        tokens = self._tokens.searchsorted(bounds).tolist()
         first = 0
         for number, (bound, before) in enumerate(zip(bounds, tokens, strict=True)):
             if before - tokens[first] >= _SMALL or bound in apart or number == len(bounds) - 1:
@@ -152,13 +152,13 @@ class _Cutter:
         while last - first > self._limit:
             cut, level = self._best_cut(first, last)
             if cut <= start:  # a word or a character of more tokens than fit
-                following = int(np.searchsorted(self._tokens, start, "right"))
+                following = int(self._tokens.searchsorted(start, "right"))
                 if following >= last:
                     break
                 cut = int(self._tokens[following])
             yield from _stripped(self._text, start, cut)
             start = self._repeated(start, cut, level) if level >= _SENTENCE else cut
-            first = int(np.searchsorted(self._tokens, start))
+            first = int(self._tokens.searchsorted(start))
         yield from _stripped(self._text, start, end)
 
     def _best_cut(self, first: int, last: int) -> tuple[int, int]:
@@ -185,7 +185,7 @@ class _Cutter:
         """Where the passage after a cut within prose starts: at a whole sentence before it, or in one at a word."""
         if not self._overlap:
             return cut
-        before = max(0, int(np.searchsorted(self._tokens, cut)) - self._overlap)
+        before = max(0, int(self._tokens.searchsorted(cut)) - self._overlap)
         low = max(int(self._tokens[before]), start + (cut - start) // 2)
         for pattern in (_SENTENCE_END,) if level == _SENTENCE else (_SENTENCE_END, _SPACE):
             for match in pattern.finditer(self._text, low, cut):
@@ -284,7 +284,7 @@ def _blanked(text: str, markup: NDArray[np.int64]) -> str:
 def _read_out(passage: Passage, start: int, markup: NDArray[np.int64]) -> str:
     """The text of a passage from `start` on, without its markup."""
     end, at = passage.char_end, passage.char_start
-    first, last = np.searchsorted(markup[:, 1], start, "right").item(), np.searchsorted(markup[:, 0], end).item()
+    first, last = markup[:, 1].searchsorted(start, "right").item(), markup[:, 0].searchsorted(end).item()
     if first >= last:
         return passage.text[start - at :]
     bounds = [start, *markup[first:last].clip(start, end).ravel().tolist(), end]

@@ -13,7 +13,8 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +25,7 @@ from semsearch.corpus.walk import SourceFile
 from semsearch.encoder.tokenizer import Tokenizer
 from semsearch.errors import UnreadableFileError
 from semsearch.indexer.files import digest_of
+from semsearch.types import Passage
 
 # Address space that a process may take, in bytes; a third of it or so is taken by libraries before it begins.
 MEMORY_LIMIT = 3 * 2**30
@@ -32,6 +34,8 @@ _MEMORY_KEPT = 2**29
 # The last answer of a file is one of these.
 ENDS = ("end", "skipped")
 _LENGTH = struct.Struct(">I")
+# As `dataclasses.astuple`, which copies each value.
+_values_of = attrgetter(*(field.name for field in fields(Passage)))
 
 
 def send(stream: BinaryIO, value: object) -> None:
@@ -88,7 +92,7 @@ def answers_of(file: SourceFile, options: ReadOptions, chunker: Chunker) -> Iter
         yield "file", *digest_of(file)
         empty = True
         for document in read(file, options):
-            if passages := [(astuple(passage), text) for passage, text in chunker.chunk(document)]:
+            if passages := [(_values_of(passage), text) for passage, text in chunker.chunk(document)]:
                 empty = False
                 yield "document", document.title, document.metadata, passages
         if empty:
