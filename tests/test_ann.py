@@ -113,7 +113,7 @@ def test_filtered(
     reader: SegmentReader, vectors: Vectors, queries: Vectors, share: float, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "_FEW_ROWS", few)
-    monkeypatch.setattr("semsearch.store.ann._EXACT_SURVIVORS", few)
+    monkeypatch.setattr("semsearch.store.ann_search._EXACT_SURVIVORS", few)
     anywhere = np.random.default_rng(2).random(ROWS) < share
     assert recall(reader, vectors, queries, anywhere) >= 0.98
     topic = vectors @ vectors[0]

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import DamagedIndexError, ModelError
-from semsearch.store.ann import ApproximateIndex, Blocks, Vectors, default_factory, least_rows, write_ann
+from semsearch.store.ann import Blocks, Vectors, default_factory, least_rows, write_ann
+from semsearch.store.ann_search import ApproximateIndex
 from semsearch.store.files import REMEDY, FileRecord, HashingFile, check_file, check_front, check_size, write_durably
 from semsearch.store.manifest import Segment
 from semsearch.store.mapping import map_ahead
