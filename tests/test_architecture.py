@@ -32,6 +32,7 @@ HOMES = {
     "docx": {"corpus/readers/docx.py"},
     "lxml": {"corpus/readers/packages.py"},
     "pptx": {"corpus/readers/pptx.py"},
+    "tantivy": {"store/analysis.py", "store/lexical.py"},
     "pypdfium2": {"corpus/readers/pdf.py"},
     "python_calamine": {"corpus/readers/sheets.py"},
     "click": {"cli/__init__.py", "cli/commands.py", "cli/output.py"},

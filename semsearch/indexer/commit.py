@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from semsearch.encoder.models import Fingerprint
-from semsearch.store.catalog import sweep
+from semsearch.indexer.settings import Settings
+from semsearch.store.analysis import DEFAULT_LANGUAGE
 from semsearch.store.compaction import compact
+from semsearch.store.lexical import write_lexical
 from semsearch.store.manifest import Head, Segment
 from semsearch.store.segments import without
 from semsearch.store.writer import Writer
@@ -36,12 +38,23 @@ def commit(
     """
     database = writer.database
     with writer.transaction():
-        old = database.segments() if writer.head else []
+        last = writer.head
+        old = database.segments() if last else []
+        first_new = database.next_id("passages")
         head, new = write()
         removed = np.array(database.remove_released(), np.int64)
         dim = Fingerprint.from_json(head.fingerprint).dim
         kept = [without(segment, removed) for segment in old]
         segments = compact(index, kept, new, dim, head.index_type, fully=fully)
+        lexical = write_lexical(
+            index,
+            last.lexical if last else None,
+            Settings.from_json(head.settings).language or DEFAULT_LANGUAGE,
+            removed=removed,
+            texts=database.texts,
+            first_new=first_new,
+            fully=fully,
+        )
         passages, rows_gone = database.count("passages"), head.rows_gone + len(removed)
         shrink = rows_gone > (0 if fully else _GONE_SHARE * (passages + rows_gone))
         head = replace(
@@ -52,8 +65,9 @@ def commit(
             documents=database.count("documents"),
             passages=passages,
             rows_gone=0 if shrink else rows_gone,
+            lexical=lexical,
         )
         database.set_head(head, segments)
     if shrink:
         writer.shrink()
-    sweep(index, database.segments(), keep_parts=True)
+    writer.sweep(keep_parts=True)

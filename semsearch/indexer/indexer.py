@@ -28,7 +28,6 @@ from semsearch.indexer.settings import Settings
 from semsearch.indexer.sources import Changes, Item, Read, Reading, compare, read_documents
 from semsearch.indexer.update import Update
 from semsearch.store.ann import check_factory
-from semsearch.store.catalog import sweep
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.manifest import Head, Segment
 from semsearch.store.writer import open_writer
@@ -163,7 +162,7 @@ class Indexer:
             if writer.head is None:
                 raise NothingToIndexError(_nothing(root, [*(found.skipped if found else []), *update.skipped]))
             # Nothing is left to be done, so nothing is left to go on from.
-            sweep(self._path, writer.database.segments(), keep_parts=False)
+            writer.sweep(keep_parts=False)
             removed = (old.files if old else 0) + update.added - writer.head.files
             return self._summary(writer.head, encoder, found, changes, update, removed, started)
 
@@ -311,6 +310,7 @@ class Indexer:
             index_type="auto",
             settings="",
             rows_gone=rows_gone,
+            lexical=None,
         )
 
     def _summary(

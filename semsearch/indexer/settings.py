@@ -9,6 +9,7 @@ from typing import Any
 from semsearch.corpus.chunking import CHUNK_TOKENS, OVERLAP
 from semsearch.corpus.formats import ReadOptions
 from semsearch.corpus.selection import WalkOptions
+from semsearch.store.analysis import check_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Settings:
         text_field, title_field, id_field: As of ReadOptions.
         max_file_size: As of ReadOptions; 0 for what is usual in a file's format.
         include, exclude, hidden, ignore_files: As of WalkOptions.
+        language: What the words of lexical search are stemmed by, as of `analysis.LANGUAGES`.
     """
 
     chunk_tokens: int | None = None
@@ -33,6 +35,12 @@ class Settings:
     exclude: tuple[str, ...] | None = None
     hidden: bool | None = None
     ignore_files: bool | None = None
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a language without a stemmer."""
+        if self.language is not None:
+            check_language(self.language)
 
     @classmethod
     def from_json(cls, text: str) -> Settings:

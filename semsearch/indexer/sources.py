@@ -22,6 +22,7 @@ from semsearch.indexer.files import digest_of
 from semsearch.indexer.pool import WorkerPool
 from semsearch.indexer.settings import Settings
 from semsearch.indexer.worker import ENDS, answers_of, setup_of
+from semsearch.store.analysis import lexical_text
 from semsearch.store.manifest import FileRow
 from semsearch.store.parts import content_of
 from semsearch.types import Document, Passage
@@ -92,7 +93,7 @@ class Reading:
 
     def chunk(self, document: Document) -> tuple[Embedded, ...]:
         """The passages of a document."""
-        return tuple(_embedded(passage, text) for passage, text in self._chunker.chunk(document))
+        return tuple(_embedded(document.title, passage, text) for passage, text in self._chunker.chunk(document))
 
     def read(self, files: Sequence[SourceFile]) -> Generator[Item, None, None]:
         """Read and cut files, in processes of their own unless it is a little text."""
@@ -105,7 +106,7 @@ class Reading:
                     row = FileRow(0, file.name, file.size, file.mtime_ns, seen_ns, sha256, given=False)
                 elif kind == "document" and row:
                     title, metadata, passages = values
-                    found = tuple(_embedded(Passage(*passage), text) for passage, text in passages)
+                    found = tuple(_embedded(title, Passage(*passage), text) for passage, text in passages)
                     yield Read(row, title, metadata, found, done + file.size)
                 elif kind == "skipped":
                     yield Skipped(file.name, values[0])
@@ -124,8 +125,8 @@ class Reading:
             yield from pool.read(files)
 
 
-def _embedded(passage: Passage, text: str) -> Embedded:
-    return Embedded(passage, text, content_of(text))
+def _embedded(title: str, passage: Passage, text: str) -> Embedded:
+    return Embedded(passage, text, content_of(text, lexical_text(title, passage.heading, passage.text)))
 
 
 def _is_text(file: SourceFile) -> bool:

@@ -93,7 +93,7 @@ class Update:
             self._files += 1
 
     def _take(self, batch: list[Item]) -> None:
-        fresh: list[tuple[int, Embedded]] = []
+        fresh: list[Embedded] = []
         for item in batch:
             if isinstance(item, Read):
                 fresh += self._take_document(item)
@@ -102,30 +102,27 @@ class Update:
                     # Some of its documents were read before it failed; the next update tries again.
                     self._database.put_file(replace(self._row, seen_ns=0, sha256=""))
                 self.count([item])
-        # Ids ascend in the order of what is embedded.
-        rows = [
-            (self._next_passage + number, document, one.passage, one.content)
-            for number, (document, one) in enumerate(fresh)
-        ]
-        self._next_passage += len(rows)
-        self._database.put_passages(rows)
         self._embed(fresh)
 
-    def _take_document(self, read: Read) -> Iterator[tuple[int, Embedded]]:
-        """Write a document and the passages that are there already; yields the others, each with its document's id."""
+    def _take_document(self, read: Read) -> list[Embedded]:
+        """Write a document and its passages; returns those that are not there already, in the order of their ids."""
         if read.file is not self._file:
             self._start_file(read.file)
         document, self._next_document = self._next_document, self._next_document + 1
-        self._database.add_document(document, self._row.id, read.title, read.metadata)
+        fresh, rows = [], []
         for one in read.passages:
             passage = self._database.take_up(one.content)
             if passage is None:
-                yield document, one
+                passage, self._next_passage = self._next_passage, self._next_passage + 1
+                fresh.append(one)
             else:
-                self._database.put_passages([(passage, document, one.passage, one.content)])
                 self._passages += 1
+            rows.append((passage, document, one.passage, one.content))
+        self._database.put_passages(rows)
+        self._database.add_document(document, self._row.id, read.title, read.metadata, (row[0] for row in rows))
         self._done = read.done
         self._report(self._files, self._done, self._passages)
+        return fresh
 
     def _start_file(self, file: FileRow) -> None:
         self._file = file
@@ -141,11 +138,11 @@ class Update:
         self._files += 1
         self._database.put_file(self._row)
 
-    def _embed(self, fresh: list[tuple[int, Embedded]]) -> None:
+    def _embed(self, fresh: list[Embedded]) -> None:
         """Get the vectors of new passages, whose ids follow those of the last ones."""
-        kept = [self._parts.find(one.content) for _, one in fresh]
+        kept = [self._parts.find(one.content) for one in fresh]
         missing = [number for number, vector in enumerate(kept) if vector is None]
-        embedded = self._encoder.encode_document_stream(fresh[number][1].text for number in missing)
+        embedded = self._encoder.encode_document_stream(fresh[number].text for number in missing)
         places = iter(missing)
         for vectors in embedded:
             for vector in normalize(vectors):
@@ -156,7 +153,7 @@ class Update:
         self._passages += len(fresh) - len(missing)
         if kept:
             self._vectors.append(np.stack([vector for vector in kept if vector is not None]))
-            self._contents += [one.content for _, one in fresh]
+            self._contents += [one.content for one in fresh]
         if len(self._contents) >= PART_ROWS:
             self._write_part()
 

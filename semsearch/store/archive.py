@@ -17,10 +17,12 @@ from typing import IO
 import numpy as np
 
 from semsearch.errors import DamagedIndexError, IndexConflictError, InvalidInputError, StorageError
+from semsearch.store.analysis import check_language
 from semsearch.store.ann import Vectors, check_factory, stored_vectors
-from semsearch.store.catalog import LOCK, sweep
+from semsearch.store.catalog import LOCK
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.files import UNFINISHED, HashingFile, check_file, remove, sync_folder, write_durably
+from semsearch.store.lexical import write_lexical
 from semsearch.store.manifest import Segment
 from semsearch.store.seal import SEAL, Seal, sealed_files, write_seal
 from semsearch.store.segments import BLOCK_ROWS, all_ids, segment_path, write_segment
@@ -104,20 +106,26 @@ def import_index(source: Path, index: Path) -> None:
 
 
 def _build_anew(index: Path) -> None:
-    """Make approximate segments anew of their vectors: FAISS would take more of such a file apart than can be checked.
+    """Make the lexical index of the passages, and approximate segments anew of their vectors.
+
+    Of a stranger's FAISS would take more apart than can be checked, and tantivy, too.
 
     Raises:
         DamagedIndexError: A segment is not what was written.
     """
     with open_writer(index) as writer:
-        segments = writer.database.segments()
-        if not writer.head or all(segment.front is None for segment in segments):
-            return
-        dim = int(json.loads(writer.head.fingerprint)["dim"])
+        head, database = writer.head, writer.database
+        if not head or not head.lexical:
+            raise DamagedIndexError(f"damaged index: {index / DATABASE} says nothing of a lexical index")
+        dim = int(json.loads(head.fingerprint)["dim"])
         with writer.transaction():
-            made = [segment if segment.front is None else _made_anew(index, segment, dim) for segment in segments]
-            writer.database.set_head(replace(writer.head, generation=writer.generation + 1), made)
-        sweep(index, made, keep_parts=False)
+            made = [
+                segment if segment.front is None else _made_anew(index, segment, dim) for segment in database.segments()
+            ]
+            language = check_language(head.lexical.language)
+            lexical = write_lexical(index, None, language, removed=(), texts=database.texts, first_new=1)
+            database.set_head(replace(head, generation=writer.generation + 1, lexical=lexical), made)
+        writer.sweep(keep_parts=False)
 
 
 def _made_anew(index: Path, segment: Segment, dim: int) -> Segment:

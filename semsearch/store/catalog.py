@@ -21,10 +21,12 @@ from semsearch.errors import (
 )
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.files import UNFINISHED, remove
-from semsearch.store.manifest import Segment
+from semsearch.store.manifest import Lexical, Segment
 from semsearch.store.seal import SEAL
 
 LOCK = "write.lock"
+# The folder of lexical indexes, each in one of its own.
+LEXICAL = "lexical"
 # What stands beside a segment of an unfinished build; see `store.parts`.
 PART = ".part"
 
@@ -110,10 +112,20 @@ def describe(index: Path) -> IndexInfo:
         head.documents,
         head.passages,
         len(segments),
-        sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
+        _bytes(index),
         head.root,
         head.built,
     )
+
+
+def _bytes(index: Path) -> int:
+    """What the index takes of the disk, whatever a writer removes meanwhile."""
+    total = 0
+    for folder, _, names in os.walk(index):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
 
 
 def describe_all(indexes: Path) -> list[IndexInfo]:
@@ -154,12 +166,13 @@ def write_lock(index: Path) -> Iterator[None]:
         lock.release()
 
 
-def sweep(index: Path, segments: Iterable[Segment], *, keep_parts: bool) -> None:
+def sweep(index: Path, segments: Iterable[Segment], lexical: Lexical | None, *, keep_parts: bool) -> None:
     """Remove the files that a crash or an older generation left.
 
     Args:
         index: The index folder.
         segments: Those of the generation that is there.
+        lexical: That of the generation that is there, if there is one.
         keep_parts: Whether what an unfinished build has embedded stays.
     """
     named = {segment.uuid for segment in segments}
@@ -169,6 +182,9 @@ def sweep(index: Path, segments: Iterable[Segment], *, keep_parts: bool) -> None
         sound = path.suffix in (".faiss", PART) and path.stem in kept - named
         if not sound and not (path.suffix == ".faiss" and path.stem in named):
             remove(path)
+    for path in (index / LEXICAL).glob("*"):
+        if not lexical or path.name != lexical.uuid:
+            shutil.rmtree(path)
     remove(index / f"{SEAL}{UNFINISHED}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -18,13 +18,23 @@ from semsearch.errors import (
     IndexNotFoundError,
     StorageError,
 )
+from semsearch.store.analysis import lexical_text
 from semsearch.store.files import REMEDY, FileRecord
-from semsearch.store.manifest import FileRow, Head, Segment, StoredPassage, head_digest, row_check, stored_path
+from semsearch.store.manifest import (
+    FileRow,
+    Head,
+    Segment,
+    StoredPassage,
+    head_digest,
+    ids_of,
+    row_check,
+    stored_path,
+)
 from semsearch.store.seal import read_seal
 from semsearch.types import Passage
 
 DATABASE = "index.db"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 APPLICATION_ID = 0x53454D53  # "SEMS"
 # What the disk or the folder is to blame for; any other error of SQLite tells of a damaged database.
 _DISK = {
@@ -39,7 +49,7 @@ _DISK = {
     sqlite3.SQLITE_INTERRUPT: "",
 }
 FILE_COLUMNS = "id, path, size, mtime_ns, seen_ns, sha256, given"
-DOCUMENT_COLUMNS = "id, file_id, title, metadata"
+DOCUMENT_COLUMNS = "id, file_id, title, metadata, passages"
 # In the order of the class.
 PASSAGE_FIELDS = tuple(field.name for field in fields(Passage))
 PASSAGE_COLUMNS = f"id, document_id, {', '.join(PASSAGE_FIELDS)}, content"
@@ -161,7 +171,7 @@ class Database:
             sound = False
         if not sound:
             raise self._damaged("what it says of the index as a whole")
-        return Head(**json.loads(heads[0][0])), segments
+        return Head.from_json(heads[0][0]), segments
 
     def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
         """The passages of these ids.
@@ -172,7 +182,7 @@ class Database:
         found: dict[int, StoredPassage] = {}
         for rows in self._joined(ids):
             for row in rows:
-                file, document, passage = row[:8], row[8:13], row[13:]
+                file, document, passage = row[:8], row[8:14], row[14:]
                 for name, one in (("file", file), ("document", document), ("passage", passage)):
                     if row_check(one[:-1]) != one[-1]:
                         raise self._damaged(f"{name} {one[0]}")
@@ -203,6 +213,31 @@ class Database:
                 some,
             )
 
+    def documents_of(self, ids: Sequence[int]) -> tuple[dict[int, int], dict[int, list[int]]]:
+        """The documents of these passages, by passage; and all passages of these documents, ascending, by document.
+
+        Raises:
+            DamagedIndexError: One of them is not there or not what was written.
+        """
+        document_of = dict(self._some("SELECT id, document_id FROM passages WHERE id IN", ids))
+        passages_of: dict[int, list[int]] = {}
+        columns = f"{DOCUMENT_COLUMNS}, row_check"
+        for row in self._some(f"SELECT {columns} FROM documents WHERE id IN", list(set(document_of.values()))):
+            if row_check(row[:-1]) != row[-1]:
+                raise self._damaged(f"document {row[0]}")
+            passages_of[row[0]] = ids_of(row[4])
+        members = {document: set(own) for document, own in passages_of.items()}
+        for number in ids:
+            # What a document says of its passages is checked, and tells what a passage says of its document.
+            if number not in members.get(document_of.get(number, 0), ()):
+                raise self._damaged(f"passage {number}")
+        return document_of, passages_of
+
+    def _some(self, statement: str, ids: Sequence[int]) -> Iterator[Any]:
+        for start in range(0, len(ids), _SOME):
+            some = ids[start : start + _SOME]
+            yield from self._rows(f"{statement} ({','.join('?' * len(some))})", some)
+
     def neighbours(self, passage_id: int) -> list[int]:
         """The ids of the passages of a passage's document, in the order of its text; none if it is not there."""
         rows = self._rows(
@@ -227,6 +262,15 @@ class Database:
             "SELECT p.id, p.content FROM passages p JOIN documents d ON d.id = p.document_id WHERE d.file_id = ?",
             (file_id,),
         )
+
+    def texts(self, first_id: int) -> Iterator[tuple[int, str]]:
+        """The ids, from this one on, and the texts that passages are found by."""
+        statement = (
+            "SELECT p.id, d.title, p.heading, p.text FROM passages p JOIN documents d ON d.id = p.document_id "
+            "WHERE p.id >= ? ORDER BY p.id"
+        )
+        for number, title, heading, text in self.rows(statement, (first_id,)):
+            yield number, lexical_text(title, heading, text)
 
     def matching_ids(self, condition: str) -> list[int]:
         """The ids, ascending, of the passages of the documents for which a filter holds.
@@ -266,7 +310,7 @@ class Database:
         with translated(self._index):
             return self._connection.execute(statement, values).fetchall()
 
-    def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """The rows of a query, one after the other."""
         with translated(self._index):
             yield from self._connection.execute(statement, values)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,12 +54,22 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Lexical:
+    """A lexical index: the folder that it is in, what words are stemmed by, and what its files must be."""
+
+    uuid: str
+    language: str
+    files: Mapping[str, FileRecord]
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What is known of a generation as a whole; of each commit there is one.
 
     Attributes:
         settings: How files are read and cut, as JSON.
         rows_gone: Passages that were removed since the database was last written without holes.
+        lexical: Its lexical index; None only before the commit that makes it.
     """
 
     generation: int
@@ -74,10 +84,19 @@ class Head:
     index_type: str
     settings: str
     rows_gone: int
+    lexical: Lexical | None
 
     def to_json(self) -> str:
         """As JSON, for storing."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Head:
+        """What `to_json` gave."""
+        values = json.loads(text)
+        if lexical := values.pop("lexical"):
+            lexical["files"] = {name: FileRecord(**record) for name, record in lexical["files"].items()}
+        return cls(**values, lexical=Lexical(**lexical) if lexical else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +160,26 @@ def path_of(stored: str) -> str:
     parts = _ESCAPE.split(stored[1:].encode())
     parts[1::2] = [bytes([int(code, 16)]) for code in parts[1::2]]
     return os.fsdecode(b"".join(parts))
+
+
+def stored_ids(ids: Iterable[int]) -> str:
+    """Passage ids as a document's row has them: those that follow each other as the first and how many, `7 9+3`."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][0] + runs[-1][1]:
+            runs[-1][1] += 1
+        else:
+            runs.append([number, 1])
+    return " ".join(f"{first}+{count}" if count > 1 else f"{first}" for first, count in runs)
+
+
+def ids_of(stored: str) -> list[int]:
+    """The ids, ascending, that are stored so."""
+    ids: list[int] = []
+    for run in stored.split():
+        first, _, count = run.partition("+")
+        ids += range(int(first), int(first) + int(count or 1))
+    return ids
 
 
 def row_check(values: Sequence[Any]) -> int:

@@ -25,9 +25,13 @@ from semsearch.store.segments import SegmentReader
 _CONTENT_BYTES = 16
 
 
-def content_of(embedded: str) -> bytes:
-    """A hash of what is embedded for a passage: equal ones have equal vectors."""
-    return hashlib.blake2b(embedded.encode("utf-8", "surrogatepass"), digest_size=_CONTENT_BYTES).digest()
+def content_of(embedded: str, lexical: str) -> bytes:
+    """A hash of what is embedded for a passage and what words find it: equal ones have equal vectors and words."""
+    digest = hashlib.blake2b(digest_size=_CONTENT_BYTES)
+    for text in (embedded, lexical):
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.digest()
 
 
 def mark_part(index: Path, segment: Segment, made_with: str, contents: list[bytes]) -> None:

@@ -24,7 +24,7 @@ from semsearch.store.mapping import map_ahead
 # Rows that are read or written at a time.
 BLOCK_ROWS = 8192
 # What opening an index may hash: more than that takes longer than a query. `verify` hashes all of it.
-_HASHED_BYTES = 64 * 2**20
+HASHED_BYTES = 64 * 2**20
 # What a FAISS file of an IndexFlatIP starts with: type, dimension, rows, two fields out of use, whether it is trained,
 # metric, numbers that follow.
 _FLAT_HEADER = struct.Struct("<4siqqq?iQ")
@@ -222,7 +222,7 @@ class VectorReader:
     def __init__(self, index: Path, segments: Sequence[Segment], dim: int) -> None:
         """Check and open the segments; else as `SegmentReader`."""
         self._dim = dim
-        left = _HASHED_BYTES
+        left = HASHED_BYTES
         self._readers: list[SegmentReader] = []
         for segment in segments:
             left -= segment.file.size
@@ -231,7 +231,7 @@ class VectorReader:
     def __len__(self) -> int:
         return sum(reader.segment.live for reader in self._readers)
 
-    def vectors(self, ids: Sequence[int]) -> Vectors:
+    def vectors(self, ids: Sequence[int] | NDArray[np.int64]) -> Vectors:
         """The vectors (n, dim) of passages that are there."""
         found = np.empty((len(ids), self._dim), np.float32)
         wanted = np.array(ids, np.int64)

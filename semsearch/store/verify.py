@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import DamagedIndexError
-from semsearch.store.catalog import LOCK
+from semsearch.store.catalog import LEXICAL, LOCK
 from semsearch.store.database import DATABASE, DOCUMENT_COLUMNS, FILE_COLUMNS, PASSAGE_COLUMNS, Database
 from semsearch.store.files import FileRecord
-from semsearch.store.manifest import Head, Segment, row_check
+from semsearch.store.lexical import LexicalReader
+from semsearch.store.manifest import Head, Segment, ids_of, row_check
 from semsearch.store.seal import read_seal, sealed_files
 from semsearch.store.segments import BLOCK_ROWS, SegmentReader, all_ids, live_ids
 
 # The length of a vector of 16-bit numbers differs from 1 by less.
 _NORM_TOLERANCE = 1e-3
 _TABLES = {"files": FILE_COLUMNS, "documents": DOCUMENT_COLUMNS, "passages": PASSAGE_COLUMNS}
+_BELONGING = "SELECT document_id, id FROM passages ORDER BY document_id, id"
 _ORPHANS = {
     "documents": "SELECT id FROM documents WHERE file_id NOT IN (SELECT id FROM files)",
     "passages": "SELECT id FROM passages WHERE document_id NOT IN (SELECT id FROM documents)",
@@ -28,7 +31,7 @@ _ORPHANS = {
 
 
 def verify(index: Path) -> Iterator[str]:
-    """Check files against their hashes, the database against itself, and passages and vectors against each other.
+    """Check files against their hashes, the database against itself, passages, vectors and words against each other.
 
     Args:
         index: The index folder.
@@ -46,6 +49,7 @@ def verify(index: Path) -> Iterator[str]:
         yield from _seal_problems(index, database.head())
         yield from _database_problems(database)
         yield from _segment_problems(index, database)
+        yield from _lexical_problems(index, database)
     finally:
         database.close()
     if not (index / LOCK).exists():
@@ -86,9 +90,22 @@ def _database_problems(database: Database) -> Iterator[str]:
         expected = getattr(head, table)
         if count != expected:
             yield f"{DATABASE}: there are {count} {table}, {expected} were written"
+    with closing(_listed(database)) as listed, closing(database.rows(_BELONGING)) as stored:
+        agree = all(one == other for one, other in zip_longest(listed, stored))
+    if not agree:
+        yield f"{DATABASE}: documents and passages do not agree on which belong together"
     for table, statement in _ORPHANS.items():
         for (number,) in database.rows(statement):
             yield f"{DATABASE}: {table}: row {number} belongs to nothing"
+
+
+def _listed(database: Database) -> Generator[tuple[int, int] | None, None, None]:
+    """Documents with each of their passages, by what the documents say; None for one that says nothing sound."""
+    for document, stored in database.rows("SELECT id, passages FROM documents ORDER BY id"):
+        try:
+            yield from ((document, number) for number in ids_of(stored))
+        except (ValueError, AttributeError):
+            yield None
 
 
 def _segment_problems(index: Path, database: Database) -> Iterator[str]:
@@ -121,6 +138,29 @@ def _segment_problems(index: Path, database: Database) -> Iterator[str]:
         yield f"{lacking} passages have no vector"
     if lacking := len(np.setdiff1d(with_vectors, passages)):
         yield f"{lacking} vectors have no passage"
+
+
+def _lexical_problems(index: Path, database: Database) -> Iterator[str]:
+    lexical = database.head().lexical
+    if lexical is None:
+        yield "there is no lexical index"
+        return
+    for path in sorted((index / LEXICAL / lexical.uuid).glob("*")):
+        if path.name not in lexical.files:
+            yield f"{path} does not belong there"
+    try:
+        found = LexicalReader(index, lexical, whole=True).all_ids()
+    except DamagedIndexError as error:
+        yield str(error)
+        return
+    except FileNotFoundError as error:
+        yield f"{error.filename} is missing"
+        return
+    passages = np.fromiter((row[0] for row in database.rows("SELECT id FROM passages ORDER BY id")), np.int64)
+    if lacking := len(np.setdiff1d(passages, found)):
+        yield f"{lacking} passages are not in the lexical index"
+    if lacking := len(np.setdiff1d(found, passages)):
+        yield f"{lacking} passages are in the lexical index alone"
 
 
 def _id_problem(segment: Segment) -> str:

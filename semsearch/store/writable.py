@@ -24,7 +24,7 @@ from semsearch.store.database import (
     translated,
     version_of,
 )
-from semsearch.store.manifest import FileRow, Head, Segment, head_digest, row_check
+from semsearch.store.manifest import FileRow, Head, Segment, head_digest, row_check, stored_ids
 from semsearch.types import Passage
 
 # A passage id is never reused (AUTOINCREMENT), so that it never means two things to two readers. `content` is a hash of
@@ -41,7 +41,7 @@ CREATE TABLE files (
 ) STRICT;
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, file_id INTEGER NOT NULL REFERENCES files, title TEXT NOT NULL, metadata TEXT NOT NULL,
-    row_check INTEGER NOT NULL
+    passages TEXT NOT NULL, row_check INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX documents_of_file ON documents (file_id);
 CREATE TABLE passages (
@@ -157,9 +157,12 @@ class WritableDatabase(Database):
         values = file.values()
         self._insert("INSERT OR REPLACE INTO files", FILE_COLUMNS, [values])
 
-    def add_document(self, document_id: int, file_id: int, title: str, metadata: Mapping[str, Any]) -> None:
-        """Add a document of a file."""
-        self._insert("INSERT INTO documents", DOCUMENT_COLUMNS, [(document_id, file_id, title, json.dumps(metadata))])
+    def add_document(
+        self, document_id: int, file_id: int, title: str, metadata: Mapping[str, Any], passages: Iterable[int]
+    ) -> None:
+        """Add a document of a file, with the ids of its passages."""
+        values = document_id, file_id, title, json.dumps(metadata), stored_ids(passages)
+        self._insert("INSERT INTO documents", DOCUMENT_COLUMNS, [values])
 
     def put_passages(self, passages: Iterable[tuple[int, int, Passage, bytes]]) -> None:
         """Add passages, or give those that lost theirs a new document: each its id, its document's, its content."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from semsearch.errors import DamagedIndexError, IndexFormatError, StorageError, StoreError
-from semsearch.store.catalog import LOCK, sweep, write_lock
+from semsearch.store.catalog import LEXICAL, LOCK, sweep, write_lock
 from semsearch.store.database import DATABASE
 from semsearch.store.files import REMEDY, check_file, remove, sync_folder
 from semsearch.store.manifest import Head
@@ -56,6 +56,12 @@ class Writer:
         self.generation += 1
         self.database.checkpoint()
 
+    def sweep(self, *, keep_parts: bool) -> None:
+        """Remove the files that do not belong to the generation that was committed last; as of `catalog.sweep`."""
+        head = self.head
+        segments = self.database.segments() if head else []
+        sweep(self._index, segments, head.lexical if head else None, keep_parts=keep_parts)
+
     def shrink(self) -> None:
         """Give back to the disk what removed rows have left free in the manifest, if there is room to do it."""
         with suppress(StorageError):
@@ -92,7 +98,7 @@ def open_writer(index: Path, *, afresh: bool = False) -> Iterator[Writer]:
         with write_lock(index):
             writer = _open_or_start_over(index, afresh=afresh)
             try:
-                sweep(index, writer.database.segments() if writer.head else [], keep_parts=True)
+                writer.sweep(keep_parts=True)
                 yield writer
             except BaseException:
                 with suppress(OSError, StoreError):  # the first error counts
@@ -103,14 +109,14 @@ def open_writer(index: Path, *, afresh: bool = False) -> Iterator[Writer]:
         raise StorageError.of(f"cannot write {str(index)!r}", error) from error
     finally:
         if not (index / DATABASE).exists():
-            with suppress(OSError):  # they are not empty, and stay
-                (index / "segments").rmdir()
-                index.rmdir()
+            for folder in (index / LEXICAL, index / "segments", index):
+                with suppress(OSError):  # it is not empty, and stays
+                    folder.rmdir()
 
 
 def _leave(index: Path, writer: Writer) -> None:
     """Leave the index as it was before, and what the next writer can use."""
-    sweep(index, writer.database.segments() if writer.head else [], keep_parts=True)
+    writer.sweep(keep_parts=True)
     writer.close()
     if not writer.generation and not any((index / "segments").iterdir()):
         for name in (*_MANIFEST, LOCK):
