@@ -103,6 +103,10 @@ class Hit:
     Attributes:
         id: The passage's number in its index; it means this passage for as long as the index has it.
         stale: Whether the file has changed since it was indexed, or is gone.
+        snippet: What of `text` answers the query best: some whole sentences or lines.
+        matches: Where in the snippet words of the query stand, as pairs of offsets.
+        parts: What the score is made of: "cosine" of passage and query; "document_cosine" of the whole document;
+            "moved_cosine" of the passage and the query of the second search; "bm25", and "lexical", what it adds.
     """
 
     rank: int
@@ -119,4 +123,7 @@ class Hit:
     place: str
     stale: bool
     text: str
+    snippet: str
+    matches: tuple[tuple[int, int], ...]
     metadata: Mapping[str, Any]
+    parts: Mapping[str, float]

@@ -205,8 +205,8 @@ def test_an_approximate_index_from_end_to_end(tmp_path: Path, encoder: Encoder) 
     found = 0
     with Searcher(index, model=encoder) as approximate, Searcher(exact, model=encoder) as other:
         for document in documents[1:50:2]:
-            hits = approximate.search(document.text, k=10)
-            best = other.search(document.text, k=10)
+            hits = approximate.search(document.text, k=10, mode="dense")
+            best = other.search(document.text, k=10, mode="dense")
             assert len(hits) == 10
             found += len({hit.path for hit in hits} & {hit.path for hit in best})
     assert found >= 240
@@ -214,7 +214,7 @@ def test_an_approximate_index_from_end_to_end(tmp_path: Path, encoder: Encoder) 
     import_index(tmp_path / "moved.tar", tmp_path / "moved")
     assert list(verify(tmp_path / "moved")) == []
     with Searcher(index, model=encoder) as one, Searcher(tmp_path / "moved", model=encoder) as copy:
-        assert one.search("winter water", k=20) == copy.search("winter water", k=20)
+        assert one.search("winter water", k=20, mode="dense") == copy.search("winter water", k=20, mode="dense")
     summary = Indexer(index, model=encoder, index_type="flat").update(documents[1])
     assert summary.passages_embedded == 0
     with Database.open_for_reading(index) as database:

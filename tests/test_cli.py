@@ -19,7 +19,8 @@ from conftest import CORPUS, Run
 from semsearch import Searcher
 
 HIT_KEYS = (
-    "rank score id path title heading line_start line_end char_start char_end page place stale text metadata".split()
+    "rank score id path title heading line_start line_end char_start char_end page place stale text "
+    "snippet matches metadata parts".split()
 )
 
 

@@ -47,8 +47,8 @@ def searcher(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Sear
     indexer.remove([f"{'docs' if n % 3 else 'notes'}/{n}.{'md' if n % 2 else 'txt'}" for n in range(7, 150, 11)])
     assert list(verify(index)) == []
     searcher = Searcher(index, model=encoder)
-    assert len(searcher._vectors._readers) == 2
-    assert all(reader.live is not None for reader in searcher._vectors._readers)
+    assert len(searcher._snapshot.vectors._readers) == 2
+    assert all(reader.live is not None for reader in searcher._snapshot.vectors._readers)
     return searcher
 
 
@@ -99,7 +99,7 @@ def test_a_filter_keeps_exactly_what_it_means(
 ) -> None:
     text, holds = case
     kept, seen, cut = [], dict[str, int](), dict[str, float]()
-    for hit in searcher.search("water of the wells", k=10_000, per_document=None):
+    for hit in searcher.search("water of the wells", k=10_000, mode="dense", per_document=None):
         if holds(hit):
             seen[hit.path] = seen.get(hit.path, 0) + 1
             if per_document is None or seen[hit.path] <= per_document:
@@ -108,7 +108,7 @@ def test_a_filter_keeps_exactly_what_it_means(
                 cut.setdefault(hit.path, hit.score)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "_FEW_ROWS", few)
-        found = searcher.search("water of the wells", k, per_document=per_document, filter=text)
+        found = searcher.search("water of the wells", k, mode="dense", per_document=per_document, filter=text)
     expected = kept[:k]
     assert len(found) == len(expected), "k where k exist"
     assert [round(hit.score, 5) for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-5)

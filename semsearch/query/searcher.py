@@ -1,27 +1,35 @@
-"""The searcher: a query to the passages nearest to it."""
+"""The searcher: a query to the passages that answer it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
-from semsearch.errors import DamagedIndexError, InvalidInputError, ModelMismatchError
+from semsearch.errors import InvalidInputError, ModelMismatchError
+from semsearch.query.batching import Batching
 from semsearch.query.excerpt import is_stale
-from semsearch.store.database import Database
-from semsearch.store.files import REMEDY
-from semsearch.store.segments import VectorReader, normalize
+from semsearch.query.ranking import MODES, Ranked, Wanted, rank
+from semsearch.query.snapshot import Snapshot
+from semsearch.query.snippet import snippet
+from semsearch.store.database import DATABASE
+from semsearch.store.seal import SEAL
+from semsearch.store.segments import normalize
 from semsearch.types import Hit
+
+# Files of an index whose times tell that something was written.
+_SIGNS = (SEAL, DATABASE, f"{DATABASE}-wal")
 
 
 class Searcher:
-    """A committed index, opened for searching; it stays as it was opened while others write.
+    """An index, opened for searching; threads may share it, and it follows what is committed meanwhile.
 
     Example:
         >>> Searcher("indexes/corpus").search("my tap drips", k=3)
@@ -41,16 +49,16 @@ class Searcher:
             ModelError: The model cannot be had.
         """
         self._path = Path(path)
-        self._database, self._vectors = self._open()
+        self._model = model
+        self._lock = threading.Lock()
+        self._signs = self._look()
+        self._snapshot = Snapshot(self._path)
         try:
-            head = self._database.head()
-            self._root = Path(head.root)
-            made_with = Fingerprint.from_json(head.fingerprint)
-            self._encoder = model if isinstance(model, Encoder) else Encoder(model or made_with.model)
-            _check_model(self._path, made_with, self._encoder.fingerprint)
+            self._encoder = self._encoder_for(self._snapshot.made_with)
         except BaseException:
             self.close()
             raise
+        self._encode = Batching(self._encoder.encode_query)
 
     @property
     def name(self) -> str:
@@ -65,63 +73,72 @@ class Searcher:
     @property
     def root(self) -> Path:
         """The folder that the hits' paths are relative to."""
-        return self._root
+        return self._snapshot.root
 
     def search(
         self,
         query: str,
         k: int = 10,
         *,
+        mode: str = "hybrid",
         per_document: int | None = 1,
         filter: str | None = None,
+        min_score: float | None = None,
         effort: float = 1.0,
     ) -> list[Hit]:
-        """The passages nearest to a query, the best first; a hit's score is the cosine.
+        """The passages that answer a query, the best first.
 
         Args:
-            query: What is looked for, in words.
+            query: What is looked for, in words. Where a passage has what stands in double quotes, just so, others are
+                left out (not in dense mode).
             k: How many hits at most, at least 1.
-            per_document: How many of them one document may have; None for any number.
+            mode: "hybrid" for meaning and words together, as `query.fusion` says; "dense" for meaning alone, by the
+                cosine; "lexical" for words alone, by BM25 with k1 = 1.2 and b = 0.75.
+            per_document: How many of them one document may have. None ranks passages without regard to their documents;
+                else, in hybrid mode, the cosine of the whole document counts, too.
             filter: A condition on documents, such as "path:docs/ and modified>=2026-01-01", as `store.filter_syntax`
-                has it. The hits are the nearest of the passages for which it holds, however few these are.
+                has it. The hits are the best of the passages for which it holds, however few these are.
+            min_score: Hits below this score are left out.
             effort: Of approximate search, which large indexes use: more finds more of the nearest and takes longer.
                 1 finds 99 of 100.
 
         Raises:
-            InvalidInputError: An empty query, k or per_document below 1, an effort that is not above 0, or a filter
-                that cannot be understood.
+            InvalidInputError: An empty query, an unknown mode, k or per_document below 1, an effort that is not above
+                0, or a filter that cannot be understood.
+            StoreError: The index, or what was committed since, cannot be read.
         """
-        return self.search_batch([query], k, per_document=per_document, filter=filter, effort=effort)[0]
+        options = {"mode": mode, "per_document": per_document, "filter": filter, "min_score": min_score}
+        return self.search_batch([query], k, **options, effort=effort)[0]  # type: ignore[arg-type]
 
     def search_batch(
         self,
         queries: Sequence[str],
         k: int = 10,
         *,
+        mode: str = "hybrid",
         per_document: int | None = 1,
         filter: str | None = None,
+        min_score: float | None = None,
         effort: float = 1.0,
     ) -> list[list[Hit]]:
         """As `search`, for several queries, which are embedded together."""
-        if isinstance(queries, str):
-            raise InvalidInputError("search_batch takes a list of queries, got one string; put it into a list")
-        for query in queries:
-            if not isinstance(query, str) or not query.strip():
-                raise InvalidInputError(f"the query is empty: {query!r}; say what to look for")
-        for name, value in (("k", k), ("per_document", per_document)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not effort > 0:
-            raise InvalidInputError(f"effort must be above 0, got {effort!r}")
+        _check(queries, k, mode, per_document, effort)
         if not queries:
             return []
-        allowed = None if filter is None else np.array(self._database.matching_ids(filter), np.int64)
-        vectors = normalize(self._encoder.encode_query(queries))  # (n, dim)
-        return [self._hits(self._nearest(vector, k, per_document, allowed, effort)) for vector in vectors]
+        with self._current() as snapshot:
+            allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
+            wanted = Wanted(k, mode, per_document, allowed, effort)
+            vectors = [None] * len(queries) if mode == "lexical" else [*normalize(self._encode(queries))]
+            answers = []
+            for query, vector in zip(queries, vectors, strict=True):
+                ranked = rank(snapshot, query, vector, wanted)
+                kept = [one for one in ranked if min_score is None or one.score >= min_score]
+                answers.append(_hits(snapshot, query, kept))
+            return answers
 
     def close(self) -> None:
         """Close the index."""
-        self._database.close()
+        self._snapshot.release()
 
     def __enter__(self) -> Searcher:
         return self
@@ -131,82 +148,102 @@ class Searcher:
     ) -> None:
         self.close()
 
-    def _open(self) -> tuple[Database, VectorReader]:
-        """Open the manifest and the segments that it names, once more if a writer removed them in between."""
-        for attempt in (1, 2, 3):
-            database = Database.open_for_reading(self._path)
+    @contextmanager
+    def _current(self) -> Iterator[Snapshot]:
+        """The last generation that was committed, which stays open until it is done with."""
+        with self._lock:
+            signs = self._look()
+            if signs != self._signs:
+                self._follow()
+                self._signs = signs
+            snapshot = self._snapshot
+            if not snapshot.acquire():
+                raise InvalidInputError(f"the searcher of {self.name!r} is closed; make another")
+        try:
+            yield snapshot
+        finally:
+            snapshot.release()
+
+    def _follow(self) -> None:
+        """Open what was committed since, if anything was."""
+        snapshot = Snapshot(self._path)
+        if snapshot.generation == self._snapshot.generation:
+            snapshot.release()
+            return
+        try:
+            if self._encoder.fingerprint.differences(snapshot.made_with):
+                self._encoder = self._encoder_for(snapshot.made_with)
+                self._encode = Batching(self._encoder.encode_query)
+        except BaseException:
+            snapshot.release()
+            raise
+        self._snapshot, last = snapshot, self._snapshot
+        last.release()
+
+    def _look(self) -> tuple[object, ...]:
+        signs: list[object] = []
+        for name in _SIGNS:
             try:
-                dim = Fingerprint.from_json(database.head().fingerprint).dim
-                return database, VectorReader(self._path, database.segments(), dim)
-            except FileNotFoundError as error:
-                database.close()
-                if attempt == 3:
-                    raise DamagedIndexError(f"damaged index: {error.filename} is missing; {REMEDY}") from None
-            except BaseException:
-                database.close()
-                raise
-        raise AssertionError("unreachable")
+                status = os.stat(self._path / name)
+                signs.append((status.st_ino, status.st_size, status.st_mtime_ns))
+            except OSError:
+                signs.append(None)
+        return tuple(signs)
 
-    def _nearest(
-        self,
-        vector: NDArray[np.float32],
-        k: int,
-        per_document: int | None,
-        allowed: NDArray[np.int64] | None,
-        effort: float,
-    ) -> list[tuple[int, float]]:
-        """The k best passages, no more than `per_document` of one document, by widening the search."""
-        there = len(self._vectors) if allowed is None else len(allowed)
-        wanted = k if per_document is None else 4 * k
-        while True:
-            found = self._vectors.search(vector, min(wanted, there), allowed, effort)
-            kept = found if per_document is None else self._thin(found, per_document)
-            if len(kept) >= k or wanted >= there:
-                return kept[:k]
-            wanted *= 4
-
-    def _thin(self, found: list[tuple[int, float]], per_document: int) -> list[tuple[int, float]]:
-        stored = self._database.passages([passage_id for passage_id, _ in found])
-        seen: dict[int, int] = {}
-        kept = []
-        for passage_id, score in found:
-            document = stored[passage_id].document_id
-            seen[document] = seen.get(document, 0) + 1
-            if seen[document] <= per_document:
-                kept.append((passage_id, score))
-        return kept
-
-    def _hits(self, nearest: list[tuple[int, float]]) -> list[Hit]:
-        stored = self._database.passages([passage_id for passage_id, _ in nearest])
-        hits = []
-        for rank, (passage_id, score) in enumerate(nearest, 1):
-            found = stored[passage_id]
-            p = found.passage
-            hits.append(
-                Hit(
-                    rank=rank,
-                    score=score,
-                    id=passage_id,
-                    path=found.file.path,
-                    title=found.title,
-                    heading=p.heading,
-                    line_start=p.line_start,
-                    line_end=p.line_end,
-                    char_start=p.char_start,
-                    char_end=p.char_end,
-                    page=p.page,
-                    place=p.place,
-                    stale=is_stale(self._root, found.file),
-                    text=p.text,
-                    metadata=found.metadata,
-                )
+    def _encoder_for(self, made_with: Fingerprint) -> Encoder:
+        encoder = self._model if isinstance(self._model, Encoder) else Encoder(self._model or made_with.model)
+        if differences := made_with.differences(encoder.fingerprint):
+            raise ModelMismatchError(
+                f"the index {self.name!r} was made with {made_with.model!r}, this is {encoder.fingerprint.model!r} "
+                f"with another {', '.join(differences)}; give the same model with --model, or make the index anew"
             )
-        return hits
+        return encoder
 
 
-def _check_model(index: Path, made_with: Fingerprint, given: Fingerprint) -> None:
-    if differences := made_with.differences(given):
-        raise ModelMismatchError(
-            f"the index {index.name!r} was made with {made_with.model!r}, this is {given.model!r} with another "
-            f"{', '.join(differences)}; give the same model with --model, or make the index anew"
+def _check(queries: Sequence[str], k: int, mode: str, per_document: int | None, effort: float) -> None:
+    if isinstance(queries, str):
+        raise InvalidInputError("search_batch takes a list of queries, got one string; put it into a list")
+    for query in queries:
+        if not isinstance(query, str) or not query.strip():
+            raise InvalidInputError(f"the query is empty: {query!r}; say what to look for")
+    if mode not in MODES:
+        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    for name, value in (("k", k), ("per_document", per_document)):
+        if name == "per_document" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if not effort > 0:
+        raise InvalidInputError(f"effort must be above 0, got {effort!r}")
+
+
+def _hits(snapshot: Snapshot, query: str, ranked: Sequence[Ranked]) -> list[Hit]:
+    stored = snapshot.database.passages([one.passage for one in ranked])
+    hits = []
+    for number, one in enumerate(ranked, 1):
+        found = stored[one.passage]
+        p = found.passage
+        text, matches = snippet(p.text, query, snapshot.words.language)
+        hits.append(
+            Hit(
+                rank=number,
+                score=one.score,
+                id=one.passage,
+                path=found.file.path,
+                title=found.title,
+                heading=p.heading,
+                line_start=p.line_start,
+                line_end=p.line_end,
+                char_start=p.char_start,
+                char_end=p.char_end,
+                page=p.page,
+                place=p.place,
+                stale=is_stale(snapshot.root, found.file),
+                text=p.text,
+                snippet=text,
+                matches=matches,
+                metadata=found.metadata,
+                parts=one.parts,
+            )
         )
+    return hits

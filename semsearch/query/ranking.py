@@ -1,0 +1,178 @@
+"""Which passages answer a query, and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semsearch.query.fusion import CANDIDATES, LEXICAL_WEIGHT, PASSAGE_SHARE, moved, strength
+from semsearch.query.snapshot import Snapshot
+from semsearch.store.lexical import LexicalQuery
+
+Vector = NDArray[np.float32]
+MODES = ("hybrid", "dense", "lexical")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a ranking.
+
+    Attributes:
+        k: Passages at most.
+        mode: One of MODES.
+        per_document: How many of them one document may have; None to rank passages without regard to documents.
+        allowed: Ids, ascending, of the passages that are looked through; None for all.
+        effort: Of approximate search.
+    """
+
+    k: int
+    mode: str = "hybrid"
+    per_document: int | None = 1
+    allowed: NDArray[np.int64] | None = None
+    effort: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A passage with its score and what the score is made of."""
+
+    passage: int
+    document: int
+    score: float
+    parts: dict[str, float]
+
+
+def rank(snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted) -> list[Ranked]:
+    """The best passages for a query, the best first; of equal ones the one that was indexed earlier.
+
+    Args:
+        snapshot: What is searched.
+        text: The query.
+        vector: Its normalized vector (dim,); None if the mode does without.
+        wanted: What is asked.
+    """
+    words = None
+    if vector is None or wanted.mode != "dense":
+        words = snapshot.words.parse(text)
+        if words and words.phrases is not None:
+            having = snapshot.words.having_phrases(words)
+            allowed = having if wanted.allowed is None else np.intersect1d(having, wanted.allowed)
+            if len(allowed):  # what nobody has said is looked for word by word
+                wanted = replace(wanted, allowed=allowed)
+    there = len(snapshot.vectors) if wanted.allowed is None else len(wanted.allowed)
+    depth = max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
+    while True:
+        if vector is None:
+            ranked = _by_words(snapshot, words, wanted, min(depth, there))
+        else:
+            ranked = _Search(snapshot, vector, words, wanted, min(depth, there)).ranked()
+        found = len(ranked)
+        kept = _thinned(ranked, wanted.per_document)
+        if len(kept) >= wanted.k or depth >= there or (vector is None and found < depth):
+            return kept[: wanted.k]
+        depth *= 4
+
+
+def _by_words(snapshot: Snapshot, words: LexicalQuery | None, wanted: Wanted, depth: int) -> list[Ranked]:
+    found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else []
+    documents, _ = snapshot.database.documents_of([number for number, _ in found])
+    return [Ranked(number, documents[number], score, {"bm25": score}) for number, score in found]
+
+
+def _thinned(ranked: Sequence[Ranked], per_document: int | None) -> list[Ranked]:
+    if per_document is None:
+        return list(ranked)
+    seen: dict[int, int] = {}
+    kept = []
+    for one in ranked:
+        seen[one.document] = seen.get(one.document, 0) + 1
+        if seen[one.document] <= per_document:
+            kept.append(one)
+    return kept
+
+
+class _Search:
+    """One search by a vector, and by words if there are any."""
+
+    def __init__(
+        self, snapshot: Snapshot, vector: Vector, words: LexicalQuery | None, wanted: Wanted, depth: int
+    ) -> None:
+        self._snapshot = snapshot
+        self._vector = vector
+        self._wanted = wanted
+        self._depth = depth
+        self._by_documents = wanted.mode == "hybrid" and wanted.per_document is not None
+        self._passages: dict[int, list[int]] = {}  # of each document
+        self._means: dict[int, Vector] = {}
+        self._words = words
+        self._found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else []
+        best = self._found[0][1] if self._found else 0.0
+        self._strength = strength(best, snapshot.words.count)
+        # What a point of BM25 counts.
+        self._weight = LEXICAL_WEIGHT * self._strength / best if best else 0.0
+        self._ids = np.empty(0, np.int64)  # (n,) of the candidates, ascending
+
+    def ranked(self) -> list[Ranked]:
+        """All candidates, the best first."""
+        self._look(self._vector)
+        if not len(self._ids):
+            return []
+        query = self._vector
+        if self._weight:
+            first = int(self._order(self._scores(query))[0])
+            query = moved(query, self._vectors[first], self._strength)
+            self._look(query)
+        scores = self._scores(query)
+        plain = self._vectors @ self._vector if query is not self._vector else self._cosines
+        return [
+            Ranked(int(self._ids[at]), int(self._documents[at]), float(scores[at]), self._explained(at, plain))
+            for at in self._order(scores)
+        ]
+
+    def _look(self, query: Vector) -> None:
+        """Search by a vector, and take what it finds among the candidates."""
+        nearest = self._snapshot.vectors.search(query, self._depth, self._wanted.allowed, self._wanted.effort)
+        known = [*(number for number, _ in self._found), *(number for number, _ in nearest), *self._ids]
+        self._ids = np.unique(np.array(known, np.int64))
+        self._vectors = self._snapshot.vectors.vectors(self._ids)  # (n, dim)
+        documents, passages = self._snapshot.database.documents_of(self._ids.tolist())
+        self._documents = np.array([documents[number] for number in self._ids.tolist()], np.int64)
+        self._passages |= passages
+        bm25 = dict(self._found)
+        if self._words and self._found:
+            others = [number for number in self._ids.tolist() if number not in bm25]
+            bm25 |= self._snapshot.words.scores(self._words, others)
+        self._bm25 = np.array([bm25.get(number, 0.0) for number in self._ids.tolist()], np.float32)
+
+    def _scores(self, query: Vector) -> Vector:
+        self._cosines: Vector = self._vectors @ query
+        near = self._cosines
+        if self._by_documents:
+            self._whole = self._document_cosines(query)
+            near = PASSAGE_SHARE * near + (1 - PASSAGE_SHARE) * self._whole
+        scores: Vector = near + np.float32(self._weight) * self._bm25
+        return scores
+
+    def _document_cosines(self, query: Vector) -> Vector:
+        """The cosine (n,) of each candidate's document as a whole."""
+        if lacking := sorted(set(self._documents.tolist()) - self._means.keys()):
+            vectors = self._snapshot.document_vectors([self._passages[number] for number in lacking])
+            self._means |= zip(lacking, vectors, strict=True)
+        cosines = {number: float(vector @ query) for number, vector in self._means.items()}
+        return np.array([cosines[number] for number in self._documents.tolist()], np.float32)
+
+    def _order(self, scores: Vector) -> NDArray[np.int64]:
+        return np.lexsort((self._ids, -scores))
+
+    def _explained(self, at: int, plain: Vector) -> dict[str, float]:
+        parts = {"cosine": float(plain[at])}
+        if self._weight:
+            parts["moved_cosine"] = float(self._cosines[at])
+        if self._by_documents:
+            parts["document_cosine"] = float(self._whole[at])
+        if self._weight:
+            parts |= {"bm25": float(self._bm25[at]), "lexical": float(self._weight * self._bm25[at])}
+        return parts

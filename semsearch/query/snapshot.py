@@ -1,0 +1,88 @@
+"""One generation of an index, opened for searching."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semsearch.encoder.models import Fingerprint
+from semsearch.errors import DamagedIndexError
+from semsearch.store.database import Database
+from semsearch.store.files import REMEDY
+from semsearch.store.lexical import LexicalReader
+from semsearch.store.manifest import Head
+from semsearch.store.segments import HASHED_BYTES, VectorReader
+
+# Of a document with more passages so many, evenly spaced, stand for all.
+_MEAN_OF = 64
+
+
+class Snapshot:
+    """A generation, which stays as it was opened while others write. Threads may share it."""
+
+    def __init__(self, index: Path) -> None:
+        """Open the last generation that was committed.
+
+        Raises:
+            IndexNotFoundError: No index there.
+            DamagedIndexError, IndexFormatError: It cannot be read.
+        """
+        self._users = 1
+        self._lock = threading.Lock()
+        for attempt in (1, 2, 3):
+            self.database = Database.open_for_reading(index)
+            try:
+                self._open(index, self.database.head())
+                return
+            except FileNotFoundError as error:
+                # A writer removed it after the manifest was read; but not each time.
+                self.database.close()
+                if attempt == 3:
+                    raise DamagedIndexError(f"damaged index: {error.filename} is missing; {REMEDY}") from None
+            except BaseException:
+                self.database.close()
+                raise
+
+    def _open(self, index: Path, head: Head) -> None:
+        self.generation = head.generation
+        self.root = Path(head.root)
+        self.made_with = Fingerprint.from_json(head.fingerprint)
+        self.vectors = VectorReader(index, self.database.segments(), self.made_with.dim)
+        if head.lexical is None:
+            raise DamagedIndexError(f"damaged index: {index} has no lexical index; {REMEDY}")
+        total = sum(record.size for record in head.lexical.files.values())
+        self.words = LexicalReader(index, head.lexical, whole=total <= HASHED_BYTES)
+
+    def document_vectors(self, passages: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The normalized means (n, dim) of the vectors of each document's passages."""
+        chosen = [_spread(some) for some in passages]
+        counts = np.array([len(some) for some in chosen])
+        vectors = self.vectors.vectors([number for some in chosen for number in some])
+        sums = np.add.reduceat(vectors, np.cumsum(counts) - counts, axis=0)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        means: NDArray[np.float32] = sums / np.maximum(norms, np.finfo(np.float32).tiny)
+        return means
+
+    def acquire(self) -> bool:
+        """Have it stay open until it is released once more; False if it is closed already."""
+        with self._lock:
+            self._users += bool(self._users)
+            return bool(self._users)
+
+    def release(self) -> None:
+        """Give it up; the last one to do so closes it."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        self.database.close()
+
+
+def _spread(passages: Sequence[int]) -> Sequence[int]:
+    if len(passages) <= _MEAN_OF:
+        return passages
+    return [passages[number * len(passages) // _MEAN_OF] for number in range(_MEAN_OF)]

@@ -1,0 +1,95 @@
+"""What of a passage to show for a query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+
+from semsearch.store.analysis import query_terms, words_with
+
+# Characters of a snippet, about.
+_LENGTH = 280
+# What a sentence or a line ends with.
+_END = re.compile(r"""(?<=[.!?…])["')\]”’]*\s+|[。！？]["')\]”’]*|\s*\n\s*""")
+_HEADING = re.compile(r"\s*(?:#{1,6}|=+|\*+)\s")
+_WORD_START = re.compile(r"\b\w")
+
+Spans = tuple[tuple[int, int], ...]
+
+
+def snippet(text: str, query: str, language: str) -> tuple[str, Spans]:
+    """The sentences of a passage, one after the other, with the most words of the query; else the first.
+
+    Args:
+        text: The passage.
+        query: What was looked for.
+        language: What its words are stemmed by.
+
+    Returns:
+        A piece of the text, and where words of the query stand in it.
+    """
+    terms = query_terms(query, language)
+    start, end = _best(text, terms, language)
+    found = text[start:end]
+    return found, _merged(words_with(found, terms, language))
+
+
+def _best(text: str, terms: Container[str], language: str) -> tuple[int, int]:
+    """The span with most different words of the query; of equal ones the shorter, then the first."""
+    spans = list(_sentences(text))
+    if not spans:
+        return 0, len(text)
+    marks = [_marks(text, span, terms, language) for span in spans]
+    best, chosen = (-1.0, 0), spans[0]
+    for first, (start, _) in enumerate(spans):
+        seen: set[str] = set()
+        for last in range(first, len(spans)):
+            end = spans[last][1]
+            if last > first and end - start > _LENGTH:
+                break
+            seen |= marks[last]
+            # A heading says what is shown with the hit anyway.
+            worth = len(seen) - 0.5 * bool(_HEADING.match(text, start))
+            if (worth, start - end) > best:
+                best, chosen = (worth, start - end), (start, end)
+    return _filled(text, spans, chosen)
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for end in _END.finditer(text):
+        if text[start : end.start()].strip():
+            yield start, end.start()
+        start = end.end()
+    if text[start:].strip():
+        yield start, len(text.rstrip())
+
+
+def _marks(text: str, span: tuple[int, int], terms: Container[str], language: str) -> set[str]:
+    piece = text[slice(*span)]
+    return {piece[start:end].lower() for start, end in words_with(piece, terms, language)}
+
+
+def _filled(text: str, spans: list[tuple[int, int]], chosen: tuple[int, int]) -> tuple[int, int]:
+    """With what follows, then with what stands before, as far as there is room; cut at a word if it is too long."""
+    start, end = chosen
+    for _, later in spans:
+        if end < later <= start + _LENGTH:
+            end = later
+    for earlier, _ in reversed(spans):
+        if end - _LENGTH <= earlier < start and not _HEADING.match(text, earlier):
+            start = earlier
+    if end - start > _LENGTH:
+        words = [word.start() for word in _WORD_START.finditer(text, start, start + _LENGTH + 1)]
+        end = words[-1] if len(words) > 1 else start + _LENGTH
+    return start, end
+
+
+def _merged(spans: Iterator[tuple[int, int]]) -> Spans:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return tuple(merged)
