@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,9 @@ import click
 
 from semsearch import __version__
 from semsearch.cli import output
+from semsearch.cli.evaluating import evaluate
+from semsearch.cli.options import Size, indexes_option, json_option
+from semsearch.cli.searching import query, show, similar
 from semsearch.errors import DamagedIndexError, InvalidInputError, UnreadableFileError
 
 if TYPE_CHECKING:
@@ -20,31 +21,9 @@ if TYPE_CHECKING:
     from semsearch.store.catalog import IndexInfo
     from semsearch.types import Document
 
-_indexes = click.option(
-    "--indexes",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("indexes"),
-    envvar="SEMSEARCH_INDEXES",
-    show_default=True,
-    help="Folder that the indexes are in (also SEMSEARCH_INDEXES).",
-)
 # More than this is asked about before it is indexed.
 _MANY_FILES, _MANY_BYTES = 50_000, 2**30
 _STDIN_BYTES = 10 * 2**20
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
-class Size(click.ParamType[int]):
-    """A number of bytes: 500K, 10M, 2G."""
-
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """In bytes; units are powers of 1,024."""
-        found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
-        if not found or not int(found[1]):
-            self.fail(f"{value!r} is no size; give bytes, or a number with K, M or G, such as 10M", param, ctx)
-        return int(int(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -61,10 +40,14 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+for command in (query, show, similar, evaluate):
+    cli.add_command(command)
+
+
 @cli.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the index; the folder's name by default.")
-@_indexes
+@indexes_option
 @click.option("--model", help="Model's folder or Hugging Face name; all-MiniLM-L6-v2 for a new index.")
 @click.option(
     "--precision",
@@ -93,11 +76,12 @@ def cli(context: click.Context) -> None:
 @click.option("--text-field", metavar="FIELD", help="Of CSV, TSV and JSON Lines: the column that is the text.")
 @click.option("--title-field", metavar="FIELD", help="The column that is the title.")
 @click.option("--id-field", metavar="FIELD", help="The column that a row is known by.")
+@click.option("--language", metavar="NAME", help="What words are stemmed by: english, german, ..., none; english.")
 @click.option("--rebuild", is_flag=True, help="Read and embed everything anew; the old index answers meanwhile.")
 @click.option("--dry-run", is_flag=True, help="Say what would be indexed, and how long it would take; do nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, however much there is to index.")
 @click.option("-v", "--verbose", is_flag=True, help="List each file that was skipped, and why.")
-@_json
+@json_option
 def index(
     paths: tuple[Path, ...],
     name: str | None,
@@ -183,7 +167,7 @@ def _stdin() -> Document:
 
 
 @cli.command()
-@_json
+@json_option
 def formats(as_json: bool) -> None:
     """List what can be read here."""
     from semsearch.corpus.formats import FORMATS
@@ -198,80 +182,9 @@ def formats(as_json: bool) -> None:
         output.print_formats(FORMATS)
 
 
-@cli.command()
-@click.argument("target")
-@click.option("-i", "--index", "name", help="Name of the index; may be left out if there is only one.")
-@_indexes
-@click.option("-C", "--context", default=1, show_default=True, help="How many passages before and after it.")
-@_json
-def show(target: str, name: str | None, indexes: Path, context: int, as_json: bool) -> None:
-    """Show a passage in its surroundings: that of a hit's id, of PATH:LINE, or the first of PATH."""
-    if context < 0:
-        raise click.UsageError(f"--context must be 0 or more, got {context}")
-    from semsearch.query.excerpt import excerpt
-    from semsearch.store.catalog import find_index
-
-    found = excerpt(find_index(indexes, name), target, context=context)
-    output.print_json(dataclasses.asdict(found)) if as_json else output.print_excerpt(found)
-
-
-@cli.command()
-@click.argument("text")
-@click.option("-k", default=10, show_default=True, help="How many hits at most.")
-@click.option("-i", "--index", "name", help="Name of the index; may be left out if there is only one.")
-@_indexes
-@click.option("--model", help="Where the index's model is now, if it was moved.")
-@click.option("--filter", "filter_", metavar="CONDITION", help="Look only at documents such as path:docs/ type:md.")
-@click.option(
-    "--effort", default=1.0, show_default=True, help="Of approximate search: more finds more, and takes longer."
-)
-@click.option("--passages", is_flag=True, help="Every passage, not only the best of each document.")
-@_json
-@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one hit a line as JSON.")
-def query(
-    text: str,
-    k: int,
-    name: str | None,
-    indexes: Path,
-    model: str | None,
-    filter_: str | None,
-    effort: float,
-    passages: bool,
-    as_json: bool,
-    as_jsonl: bool,
-) -> int:
-    """Find the passages nearest to TEXT. Exit code 0: hits, 1: none."""
-    if as_json and as_jsonl:
-        raise click.UsageError("--json and --jsonl exclude each other")
-    if k < 1:
-        raise click.UsageError(f"-k must be at least 1, got {k}")
-    if not text.strip():
-        raise click.UsageError("the query is empty: say what to look for")
-
-    from semsearch.store.catalog import find_index
-
-    folder = find_index(indexes, name)
-
-    from semsearch.query.searcher import Searcher
-
-    started = time.monotonic()
-    with Searcher(folder, model=model) as searcher:
-        hits = searcher.search(text, k, per_document=None if passages else 1, filter=filter_, effort=effort)
-    took_ms = round((time.monotonic() - started) * 1000)
-    if as_json:
-        answer = {"query": text, "index": searcher.name, "model": searcher.model, "took_ms": took_ms}
-        output.print_json({**answer, "hits": [dataclasses.asdict(hit) for hit in hits]})
-    elif as_jsonl:
-        for hit in hits:
-            output.print_json(dataclasses.asdict(hit), one_line=True)
-    else:
-        output.print_hits(hits, searcher.root)
-    return 0 if hits else 1
-
-
 @cli.command(name="list")
-@_indexes
-@_json
+@indexes_option
+@json_option
 def list_(indexes: Path, as_json: bool) -> None:
     """List the indexes there are."""
     from semsearch.store.catalog import describe_all
@@ -287,8 +200,8 @@ def list_(indexes: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name")
-@_indexes
-@_json
+@indexes_option
+@json_option
 def info(name: str, indexes: Path, as_json: bool) -> None:
     """Show the model, counts, size and date of an index."""
     from semsearch.store.catalog import describe, find_index
@@ -302,7 +215,7 @@ def info(name: str, indexes: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name")
-@_indexes
+@indexes_option
 @click.option("--deep", is_flag=True, help="Embed some passages anew, too, and compare their vectors.")
 @click.option("--model", help="For --deep: where the index's model is now, if it was moved.")
 def verify(name: str, indexes: Path, deep: bool, model: str | None) -> int:
@@ -333,7 +246,7 @@ def verify(name: str, indexes: Path, deep: bool, model: str | None) -> int:
 
 @cli.command()
 @click.argument("name")
-@_indexes
+@indexes_option
 def compact(name: str, indexes: Path) -> None:
     """Write an index as small as it goes, without what is gone."""
     from semsearch.store.catalog import describe, find_index
@@ -350,7 +263,7 @@ def compact(name: str, indexes: Path) -> None:
 @cli.command()
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@_indexes
+@indexes_option
 def export(name: str, file: Path, indexes: Path) -> None:
     """Write an index to one FILE, for another machine."""
     from semsearch.store.archive import export_index
@@ -363,7 +276,7 @@ def export(name: str, file: Path, indexes: Path) -> None:
 @cli.command(name="import")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--name", help="Name of the index; the file's name by default.")
-@_indexes
+@indexes_option
 def import_(file: Path, name: str | None, indexes: Path) -> None:
     """Make an index of an exported FILE, after checking all of it."""
     from semsearch.store.archive import import_index
@@ -376,7 +289,7 @@ def import_(file: Path, name: str | None, indexes: Path) -> None:
 
 @cli.command()
 @click.argument("name")
-@_indexes
+@indexes_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, indexes: Path, yes: bool) -> None:
     """Delete an index."""

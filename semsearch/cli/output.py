@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -11,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 if TYPE_CHECKING:
     from semsearch.corpus.formats import Format
+    from semsearch.evaluation.evaluate import Evaluation
     from semsearch.indexer.plan import Plan
     from semsearch.indexer.report import IndexSummary, Progress
     from semsearch.query.excerpt import Excerpt
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from semsearch.types import Hit
 
 _SNIPPET_LINES = 3
+# Around words of the query, in text that has no such characters of its own any more.
+_ON, _OFF = "\x01", "\x02"
+# What stands before and after a hit's passage.
+Context: TypeAlias = "Callable[[Hit], tuple[str, str]]"
 
 
 def printable(text: str) -> str:
@@ -37,8 +43,20 @@ def print_json(value: Any, *, one_line: bool = False) -> None:
     _print(text.encode("utf-8", "backslashreplace").decode())
 
 
-def print_hits(hits: Sequence[Hit], root: Path) -> None:
-    """Print hits for people: `path:line` that editors and terminals can jump to, score, heading, snippet."""
+def print_question(text: str) -> None:
+    """Print a query of several above its hits."""
+    _print(click.style(printable(f"## {text}"), bold=True))
+
+
+def print_hits(hits: Sequence[Hit], root: Path, *, explain: bool = False, context: Context | None = None) -> None:
+    """Print hits for people: `path:line` that editors and terminals can jump to, score, heading, snippet.
+
+    Args:
+        hits: What was found.
+        root: What their paths are relative to.
+        explain: Whether to show what each score is made of.
+        context: Gives what stands before and after a hit; the whole passage is shown between, not its snippet.
+    """
     width = min(shutil.get_terminal_size().columns, 100)
     for hit in hits:
         where = f" ({hit.place})" if hit.place else f":{hit.line_start}"
@@ -46,15 +64,40 @@ def print_hits(hits: Sequence[Hit], root: Path) -> None:
         place += click.style(" changed since", fg="yellow") if hit.stale else ""
         over = " > ".join(part for part in (hit.title, hit.heading) if part)
         _print(f"{place}  {click.style(f'{hit.score:.3f}', fg='green')}  {click.style(printable(over), bold=True)}")
-        body = " ".join(line for line in hit.text.splitlines() if not line.lstrip().startswith("#") or line == hit.text)
-        for line in textwrap.wrap(
-            printable(" ".join((body or hit.text).split())),
-            width - 4,
-            max_lines=_SNIPPET_LINES,
-            placeholder=" …",
-        ):
-            _print(f"    {line}")
+        if explain:
+            _print(click.style("    " + "  ".join(f"{name} {part:.3f}" for name, part in hit.parts.items()), dim=True))
+        if context:
+            before, after = context(hit)
+            shown = [printable_lines(text) for text in (before, hit.text, after)]
+            _print(click.style(shown[0], dim=True) + shown[1] + click.style(shown[2], dim=True))
+        else:
+            for line in _snippet_lines(hit, width - 4):
+                _print(f"    {line}")
         _print("")
+
+
+def _snippet_lines(hit: Hit, width: int) -> list[str]:
+    """The snippet in lines, the words of the query in bold."""
+    marked, last = "", 0
+    for start, end in hit.matches:
+        marked += f"{_shown(hit.snippet[last:start])}{_ON}{_shown(hit.snippet[start:end])}{_OFF}"
+        last = end
+    words = " ".join((marked + _shown(hit.snippet[last:])).split())
+    lines = []
+    bold = False
+    for line in textwrap.wrap(words, width, max_lines=_SNIPPET_LINES, placeholder=" …"):
+        pieces = re.split(f"[{_ON}{_OFF}]", line)
+        # Every other piece is in bold; a long word may go on in the next line.
+        lines.append(
+            "".join(click.style(piece, bold=True) if bold ^ bool(n % 2) else piece for n, piece in enumerate(pieces))
+        )
+        bold ^= len(pieces) % 2 == 0
+    return lines
+
+
+def _shown(text: str) -> str:
+    """As `printable`, but white space of any kind is a space."""
+    return "".join(" " if c.isspace() else printable(c) for c in text)
 
 
 def print_excerpt(found: Excerpt) -> None:
@@ -133,6 +176,20 @@ def print_info(described: dict[str, Any]) -> None:
     for key, value in described.items():
         shown = size(value) if key == "bytes" else value
         _print(f"{'size' if key == 'bytes' else key:<10} {printable(str(shown))}")
+
+
+def print_evaluation(found: Evaluation, about: dict[str, Any]) -> None:
+    """Print measures as a table, a mode a line, and below it how sure the differences are."""
+    unasked = f", {found.unasked} of them without a text" if found.unasked else ""
+    _print(printable(f"{about['dataset']}: {found.queries} queries{unasked}, {about['model']}"))
+    names = list(next(iter(found.modes.values())))
+    _print("".join([f"{'':<10}", *(f"{name:<22}" for name in names)]).rstrip())
+    for mode, measures in found.modes.items():
+        cells = (f"{one.mean:.4f} [{one.low:.3f}, {one.high:.3f}]" for one in measures.values())
+        _print("".join([f"{mode:<10}", *(f"{cell:<22}" for cell in cells)]).rstrip())
+    for pair, differences in found.compared.items():
+        cells = (f"{one.difference:+.4f} (p {one.p:.4f})" for one in differences.values())
+        _print(f"{pair}: " + ", ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True)))
 
 
 @contextmanager

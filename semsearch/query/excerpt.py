@@ -13,6 +13,9 @@ from semsearch.store.database import Database
 from semsearch.store.manifest import FileRow
 from semsearch.types import Passage
 
+# Of a number that SQLite can hold.
+_DIGITS = 18
+
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
@@ -52,12 +55,8 @@ def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
     """
     with Database.open_for_reading(index) as database:
         root = Path(database.head().root)
-        number = int(target) if target.isdecimal() else _at_line(database, root, target)
-        ids = database.neighbours(number) if number is not None else []
-        if number not in ids:
-            raise InvalidInputError(
-                f"the index {index.name!r} has nothing at {target!r}; give a hit's id, or a path in it and a line"
-            )
+        number, _ = find_passage(database, index, target)
+        ids = database.neighbours(number)
         at = ids.index(number)
         shown = ids[max(0, at - context) : at + context + 1]
         stored = database.passages(shown)
@@ -79,6 +78,21 @@ def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
         )
 
 
+def find_passage(database: Database, index: Path, target: str) -> tuple[int, bool]:
+    """The id of the passage that a hit's id, or a path and a line of it, names; and whether it is a path alone.
+
+    Raises:
+        InvalidInputError: The index has no such passage.
+    """
+    by_id = target.isdecimal() and len(target) <= _DIGITS
+    number, whole = (int(target), False) if by_id else _at_line(database, Path(database.head().root), target)
+    if number is None or (by_id and number not in database.neighbours(number)):
+        raise InvalidInputError(
+            f"the index {index.name!r} has nothing at {target!r}; give a hit's id, or a path in it and a line"
+        )
+    return number, whole
+
+
 def is_stale(root: Path, file: FileRow) -> bool:
     """Whether a file is not what was indexed, or gone; its content is looked at only if its time has changed alone."""
     if file.given:
@@ -94,14 +108,15 @@ def is_stale(root: Path, file: FileRow) -> bool:
         return True
 
 
-def _at_line(database: Database, root: Path, target: str) -> int | None:
+def _at_line(database: Database, root: Path, target: str) -> tuple[int | None, bool]:
     path, colon, line = target.rpartition(":")
-    if not colon or not line.isdecimal():
+    whole = not colon or not line.isdecimal() or len(line) > _DIGITS
+    if whole:
         path, line = target, "1"
     for name in _names(root, path):
         if (number := database.passage_at(name, int(line))) is not None:
-            return number
-    return None
+            return number, whole
+    return None, whole
 
 
 def _names(root: Path, path: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.query.fusion import CANDIDATES, LEXICAL_WEIGHT, PASSAGE_SHARE, moved, strength
+from semsearch.query.fusion import CANDIDATES, PASSAGE_SHARE, bm25_weight, moved
 from semsearch.query.snapshot import Snapshot
 from semsearch.store.lexical import LexicalQuery
 
@@ -109,10 +109,9 @@ class _Search:
         self._means: dict[int, Vector] = {}
         self._words = words
         self._found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else []
-        best = self._found[0][1] if self._found else 0.0
-        self._strength = strength(best, snapshot.words.count)
-        # What a point of BM25 counts.
-        self._weight = LEXICAL_WEIGHT * self._strength / best if best else 0.0
+        self._weight = 0.0
+        if words and self._found:
+            self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
         self._ids = np.empty(0, np.int64)  # (n,) of the candidates, ascending
 
     def ranked(self) -> list[Ranked]:
@@ -123,7 +122,7 @@ class _Search:
         query = self._vector
         if self._weight:
             first = int(self._order(self._scores(query))[0])
-            query = moved(query, self._vectors[first], self._strength)
+            query = moved(query, self._vectors[first])
             self._look(query)
         scores = self._scores(query)
         plain = self._vectors @ self._vector if query is not self._vector else self._cosines

@@ -15,10 +15,9 @@ from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
 from semsearch.errors import InvalidInputError, ModelMismatchError
 from semsearch.query.batching import Batching
-from semsearch.query.excerpt import is_stale
-from semsearch.query.ranking import MODES, Ranked, Wanted, rank
+from semsearch.query.ranking import MODES, Wanted, rank
+from semsearch.query.results import hits_of
 from semsearch.query.snapshot import Snapshot
-from semsearch.query.snippet import snippet
 from semsearch.store.database import DATABASE
 from semsearch.store.seal import SEAL
 from semsearch.store.segments import normalize
@@ -133,7 +132,7 @@ class Searcher:
             for query, vector in zip(queries, vectors, strict=True):
                 ranked = rank(snapshot, query, vector, wanted)
                 kept = [one for one in ranked if min_score is None or one.score >= min_score]
-                answers.append(_hits(snapshot, query, kept))
+                answers.append(hits_of(snapshot, query, kept))
             return answers
 
     def close(self) -> None:
@@ -215,35 +214,3 @@ def _check(queries: Sequence[str], k: int, mode: str, per_document: int | None, 
             raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
     if not effort > 0:
         raise InvalidInputError(f"effort must be above 0, got {effort!r}")
-
-
-def _hits(snapshot: Snapshot, query: str, ranked: Sequence[Ranked]) -> list[Hit]:
-    stored = snapshot.database.passages([one.passage for one in ranked])
-    hits = []
-    for number, one in enumerate(ranked, 1):
-        found = stored[one.passage]
-        p = found.passage
-        text, matches = snippet(p.text, query, snapshot.words.language)
-        hits.append(
-            Hit(
-                rank=number,
-                score=one.score,
-                id=one.passage,
-                path=found.file.path,
-                title=found.title,
-                heading=p.heading,
-                line_start=p.line_start,
-                line_end=p.line_end,
-                char_start=p.char_start,
-                char_end=p.char_end,
-                page=p.page,
-                place=p.place,
-                stale=is_stale(snapshot.root, found.file),
-                text=p.text,
-                snippet=text,
-                matches=matches,
-                metadata=found.metadata,
-                parts=one.parts,
-            )
-        )
-    return hits

@@ -27,6 +27,7 @@ from semsearch.store.manifest import (
     StoredPassage,
     head_digest,
     ids_of,
+    path_of,
     row_check,
     stored_path,
 )
@@ -271,6 +272,15 @@ class Database:
         )
         for number, title, heading, text in self.rows(statement, (first_id,)):
             yield number, lexical_text(title, heading, text)
+
+    def headings_and_texts(self) -> Iterator[tuple[str, str, str]]:
+        """Of each passage its document's `_id`, as a record has it, or else its path, its heading and its text."""
+        statement = (
+            "SELECT f.path, d.metadata, p.heading, p.text FROM passages p JOIN documents d ON d.id = p.document_id "
+            "JOIN files f ON f.id = d.file_id ORDER BY p.id"
+        )
+        for path, metadata, heading, text in self.rows(statement):
+            yield str(json.loads(metadata).get("_id", path_of(path))), heading, text
 
     def matching_ids(self, condition: str) -> list[int]:
         """The ids, ascending, of the passages of the documents for which a filter holds.

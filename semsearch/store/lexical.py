@@ -311,6 +311,11 @@ class LexicalReader:
         among = tantivy.Query.term_set_query(self._schema, "id", [int(number) for number in ids])
         return dict(self._best(_all_of([query.scored, tantivy.Query.const_score_query(among, 0.0)]), len(ids)))
 
+    def frequencies(self, query: LexicalQuery) -> list[int]:
+        """How many passages have each of the query's terms."""
+        with self._understood():
+            return [int(self._searcher.doc_freq("text", term)) for term in query.terms]
+
     def having_phrases(self, query: LexicalQuery) -> NDArray[np.int64]:
         """The ids, ascending, of the passages that have all of the query's phrases."""
         return self._ids(query.phrases)

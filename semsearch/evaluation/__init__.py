@@ -1,0 +1,1 @@
+"""Queries with known answers to figures: how good is the ranking?"""

@@ -1,0 +1,46 @@
+"""More like this: what is near a passage or a document that is there already, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from semsearch.errors import InvalidInputError
+from semsearch.query.excerpt import find_passage
+from semsearch.query.ranking import Wanted, rank
+from semsearch.query.results import hits_of
+from semsearch.query.snapshot import Snapshot
+from semsearch.types import Hit
+
+
+def similar(index: Path, target: str, k: int = 10, *, filter: str | None = None, effort: float = 1.0) -> list[Hit]:
+    """The documents nearest to a document or to one of its passages, each with its nearest passage; the best first.
+
+    Args:
+        index: The index folder.
+        target: `PATH` for a document as a whole; `PATH:LINE`, or a hit's id, for the passage there.
+        k: How many hits at most, at least 1.
+        filter: As of `Searcher.search`.
+        effort: As of `Searcher.search`.
+
+    Raises:
+        InvalidInputError: The index has no such passage, k is below 1, or the filter cannot be understood.
+        StoreError: The index cannot be read.
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InvalidInputError(f"k must be a whole number of at least 1, got {k!r}")
+    snapshot = Snapshot(index)
+    try:
+        passage, whole = find_passage(snapshot.database, index, target)
+        documents, passages = snapshot.database.documents_of([passage])
+        own = passages[documents[passage]]
+        vector = snapshot.document_vectors([own])[0] if whole else snapshot.vectors.vectors([passage])[0]
+        allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
+        # Its own document comes first, and is left out.
+        wanted = Wanted(k + 1, "dense", 1, allowed, effort)
+        ranked = [one for one in rank(snapshot, "", vector, wanted) if one.document != documents[passage]]
+        text = snapshot.database.passages([passage])[passage].passage.text
+        return hits_of(snapshot, text, ranked[:k])
+    finally:
+        snapshot.release()
