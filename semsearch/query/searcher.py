@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -121,7 +122,7 @@ class Searcher:
         effort: float = 1.0,
     ) -> list[list[Hit]]:
         """As `search`, for several queries, which are embedded together."""
-        _check(queries, k, mode, per_document, effort)
+        _check(queries, k, mode, per_document, min_score, effort)
         if not queries:
             return []
         with self._current() as snapshot:
@@ -199,7 +200,9 @@ class Searcher:
         return encoder
 
 
-def _check(queries: Sequence[str], k: int, mode: str, per_document: int | None, effort: float) -> None:
+def _check(
+    queries: Sequence[str], k: int, mode: str, per_document: int | None, min_score: float | None, effort: float
+) -> None:
     if isinstance(queries, str):
         raise InvalidInputError("search_batch takes a list of queries, got one string; put it into a list")
     for query in queries:
@@ -212,5 +215,7 @@ def _check(queries: Sequence[str], k: int, mode: str, per_document: int | None, 
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if min_score is not None and math.isnan(min_score):
+        raise InvalidInputError(f"min_score must be a number, got {min_score!r}")
     if not effort > 0:
         raise InvalidInputError(f"effort must be above 0, got {effort!r}")

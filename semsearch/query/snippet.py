@@ -35,7 +35,7 @@ def snippet(text: str, query: str, language: str) -> tuple[str, Spans]:
 
 
 def _best(text: str, terms: Container[str], language: str) -> tuple[int, int]:
-    """The span with most different words of the query; of equal ones the shorter, then the first."""
+    """The span with most different words of the query, of equal ones the shortest; without any the first."""
     spans = list(_sentences(text))
     if not spans:
         return 0, len(text)
@@ -50,8 +50,9 @@ def _best(text: str, terms: Container[str], language: str) -> tuple[int, int]:
             seen |= marks[last]
             # A heading says what is shown with the hit anyway.
             worth = len(seen) - 0.5 * bool(_HEADING.match(text, start))
-            if (worth, start - end) > best:
-                best, chosen = (worth, start - end), (start, end)
+            rank = worth, start - end if seen else 0
+            if rank > best:
+                best, chosen = rank, (start, end)
     return _filled(text, spans, chosen)
 
 

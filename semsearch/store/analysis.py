@@ -29,7 +29,7 @@ _ENGLISH_STOP_WORDS = (
     "these they this those to us was we were what when where which who whom whose why will with would you your"
 ).split()
 # A word made of several: with an underscore, or a hump of capitals.
-_COMPOUND = re.compile(r"\b(?=\w*?(?:_|[a-z\d][A-Z]|[A-Z]{2}[a-z]))\w+\b")
+_COMPOUND = re.compile(r"\b(?=\w*?(?:_|[a-z]\d*[A-Z]|[A-Z]{2}[a-z]))\w+\b")
 _COMPOUND_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 # Scripts that put no space between words: Han, Hiragana, Katakana, Thai, Lao, Khmer, Burmese.
 _UNSPACED = re.compile(r"[㐀-鿿豈-﫿぀-ヿ\U00020000-\U0003134f฀-໿ក-៿က-႟]{2,}")
