@@ -153,10 +153,11 @@ def query(
         "per_document": None if passages else per_document,
         "filter": filter_,
         "min_score": min_score,
+        "rerank_weight": rerank_weight,
         "effort": effort,
     }
     started = time.monotonic()
-    with Searcher(folder, model=model) as searcher:
+    with Searcher(folder, model=model, reranker=reranker) as searcher:
         answers = dict(zip(asked, searcher.search_batch(list(asked.values()), k, **options), strict=True))
         took_ms = round((time.monotonic() - started) * 1000)
         if as_trec:

@@ -82,7 +82,7 @@ class ModelFiles:
     config: Mapping[str, Any] = field(repr=False)
 
 
-def load_model_files(name: str, *, max_seq_length: int | None = None) -> ModelFiles:
+def load_model_files(name: str, *, max_seq_length: int | None = None, pooled: bool = True) -> ModelFiles:
     """Resolve a model's name and read its configuration, without importing torch.
 
     A name is a local folder; else the default model's bundled copy; else an entry of the Hugging Face
@@ -91,6 +91,7 @@ def load_model_files(name: str, *, max_seq_length: int | None = None) -> ModelFi
     Args:
         name: Folder or Hugging Face name.
         max_seq_length: Takes the place of the model's own, if smaller than what it has positions for.
+        pooled: Whether the model makes vectors, and says how it pools them; a cross-encoder does not.
 
     Raises:
         ModelNotFoundError: Nothing of that name; says what was tried.
@@ -113,7 +114,7 @@ def load_model_files(name: str, *, max_seq_length: int | None = None) -> ModelFi
             f"{label}: no {_WEIGHTS} in the model's folder (it has {others}); other formats can run code when they "
             "are opened: convert it with save_pretrained(folder, safe_serialization=True)"
         )
-    pooling = _pooling(folder, label)
+    pooling = _pooling(folder, label) if pooled else ()
     transformer = _read_json(folder / "sentence_bert_config.json") or {}
     own = _max_seq_length(folder, config, transformer)
     if max_seq_length is not None and not 3 <= max_seq_length <= own:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 # Tokens of a batch, padding included.
 _BATCH_TOKENS = 4096
+# Pairs of a query and a text that are scored together.
+_PAIRS = 16
 # A batch ends where a text would be padded by more than a tenth.
 _PADDING = 0.1
 
@@ -44,27 +46,7 @@ class TorchEngine:
         self.precision = _fastest_precision(self._device) if precision == "auto" else precision
         self._pooling = files.fingerprint.pooling
         self._padding_id = int(files.config.get("pad_token_id") or 0)
-        # transformers draws bars and reports unused pooler weights; neither is the user's business.
-        transformers.utils.logging.disable_progress_bar()
-        verbosity = transformers.utils.logging.get_verbosity()
-        transformers.utils.logging.set_verbosity_error()
-        try:
-            self._model: Any = (
-                transformers.AutoModel.from_pretrained(
-                    str(files.folder),
-                    dtype=getattr(torch, self.precision),
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    local_files_only=True,
-                )
-                .eval()
-                .to(self._device)
-            )
-        except (ValueError, RuntimeError, KeyError, OSError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UnsupportedModelError(f"{files.fingerprint.model}: transformers cannot load it: {reason}") from error
-        finally:
-            transformers.utils.logging.set_verbosity(verbosity)
+        self._model = _load(transformers.AutoModel, files, self.precision, self._device)
 
     def encode(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
         """Vectors float32 (n, dim) of n texts given by their token ids, in their order."""
@@ -87,6 +69,72 @@ class TorchEngine:
         needed = mask if len(batch[-1]) < longest else None
         hidden = self._model(input_ids=ids, attention_mask=needed).last_hidden_state  # (n, tokens, hidden)
         return cast("NDArray[np.float32]", pool(hidden.float(), mask, self._pooling).cpu().numpy())
+
+
+class CrossEncoderEngine:
+    """A transformer that reads a query and a text together and gives one score."""
+
+    def __init__(self, files: ModelFiles, device: str = "auto") -> None:
+        """Load the weights, in float32; errors as of TorchEngine, and UnsupportedModelError for any other model."""
+        name = files.fingerprint.model
+        if not any(one.endswith("ForSequenceClassification") for one in files.config.get("architectures") or ()):
+            raise UnsupportedModelError(
+                f"{name}: it is no cross-encoder: config.json names no architecture for sequence classification"
+            )
+        self._device = _find_device(device)
+        self._max_length = files.fingerprint.max_seq_length
+        self._model = _load(transformers.AutoModelForSequenceClassification, files, "float32", self._device)
+        if self._model.config.num_labels != 1:
+            raise UnsupportedModelError(
+                f"{name}: it tells {self._model.config.num_labels} classes apart; a cross-encoder gives one score"
+            )
+        try:
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                str(files.folder), trust_remote_code=False, local_files_only=True
+            )
+        except (ValueError, OSError) as error:
+            raise UnsupportedModelError(f"{name}: transformers cannot load its tokenizer: {error}") from error
+
+    def scores(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The sigmoids of the model's outputs, float32 (n,), for a query with each of n texts."""
+        scores = np.empty(len(texts), np.float32)
+        # Texts of a length together, so that little is padded.
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        with torch.inference_mode():
+            for start in range(0, len(order), _PAIRS):
+                rows = order[start : start + _PAIRS]
+                batch = self._tokenizer(
+                    [query] * len(rows),
+                    [texts[row] for row in rows],
+                    padding=True,
+                    truncation="longest_first",
+                    max_length=self._max_length,
+                    return_tensors="pt",
+                ).to(self._device)
+                logits = self._model(**batch).logits[:, 0]  # (rows,)
+                scores[rows] = torch.sigmoid(logits.float()).cpu().numpy()
+        return scores
+
+
+def _load(kind: Any, files: ModelFiles, precision: str, device: str) -> Any:
+    # transformers draws bars and reports unused pooler weights; neither is the user's business.
+    transformers.utils.logging.disable_progress_bar()
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        model = kind.from_pretrained(
+            str(files.folder),
+            dtype=getattr(torch, precision),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        return model.eval().to(device)
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsupportedModelError(f"{files.fingerprint.model}: transformers cannot load it: {reason}") from error
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
 
 
 def convert_tokenizer(files: ModelFiles) -> RustTokenizer:

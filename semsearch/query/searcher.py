@@ -14,9 +14,11 @@ import numpy as np
 
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
+from semsearch.encoder.reranker import Reranker
 from semsearch.errors import InvalidInputError, ModelMismatchError
 from semsearch.query.batching import Batching
 from semsearch.query.ranking import MODES, Wanted, rank
+from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
 from semsearch.query.snapshot import Snapshot
 from semsearch.store.database import DATABASE
@@ -35,12 +37,19 @@ class Searcher:
         >>> Searcher("indexes/corpus").search("my tap drips", k=3)
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, model: str | Encoder | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str | Encoder | None = None,
+        reranker: str | Reranker | None = None,
+    ) -> None:
         """Open an index.
 
         Args:
             path: The index folder.
             model: Where the index's model is now, if not where it was when the index was made.
+            reranker: A cross-encoder, by its folder or Hugging Face name, that orders the first 50 hits anew.
 
         Raises:
             IndexNotFoundError: No index there.
@@ -50,6 +59,7 @@ class Searcher:
         """
         self._path = Path(path)
         self._model = model
+        self._reranker = Reranker(reranker) if isinstance(reranker, str) else reranker
         self._lock = threading.Lock()
         self._signs = self._look()
         self._snapshot = Snapshot(self._path)
@@ -84,6 +94,7 @@ class Searcher:
         per_document: int | None = 1,
         filter: str | None = None,
         min_score: float | None = None,
+        rerank_weight: float = 1.0,
         effort: float = 1.0,
     ) -> list[Hit]:
         """The passages that answer a query, the best first.
@@ -99,6 +110,7 @@ class Searcher:
             filter: A condition on documents, such as "path:docs/ and modified>=2026-01-01", as `store.filter_syntax`
                 has it. The hits are the best of the passages for which it holds, however few these are.
             min_score: Hits below this score are left out.
+            rerank_weight: The reranker's share of the score, 0 to 1; of no account without one.
             effort: Of approximate search, which large indexes use: more finds more of the nearest and takes longer.
                 1 finds 99 of 100.
 
@@ -107,8 +119,16 @@ class Searcher:
                 0, or a filter that cannot be understood.
             StoreError: The index, or what was committed since, cannot be read.
         """
-        options = {"mode": mode, "per_document": per_document, "filter": filter, "min_score": min_score}
-        return self.search_batch([query], k, **options, effort=effort)[0]  # type: ignore[arg-type]
+        return self.search_batch(
+            [query],
+            k,
+            mode=mode,
+            per_document=per_document,
+            filter=filter,
+            min_score=min_score,
+            rerank_weight=rerank_weight,
+            effort=effort,
+        )[0]
 
     def search_batch(
         self,
@@ -119,21 +139,24 @@ class Searcher:
         per_document: int | None = 1,
         filter: str | None = None,
         min_score: float | None = None,
+        rerank_weight: float = 1.0,
         effort: float = 1.0,
     ) -> list[list[Hit]]:
         """As `search`, for several queries, which are embedded together."""
-        _check(queries, k, mode, per_document, min_score, effort)
+        _check(queries, k, mode, per_document, min_score, rerank_weight, effort)
         if not queries:
             return []
         with self._current() as snapshot:
             allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
-            wanted = Wanted(k, mode, per_document, allowed, effort)
+            wanted = Wanted(max(k, RERANKED) if self._reranker else k, mode, per_document, allowed, effort)
             vectors = [None] * len(queries) if mode == "lexical" else [*normalize(self._encode(queries))]
             answers = []
             for query, vector in zip(queries, vectors, strict=True):
                 ranked = rank(snapshot, query, vector, wanted)
+                if self._reranker:
+                    ranked = reranked(snapshot, query, ranked, self._reranker, rerank_weight)
                 kept = [one for one in ranked if min_score is None or one.score >= min_score]
-                answers.append(hits_of(snapshot, query, kept))
+                answers.append(hits_of(snapshot, query, kept[:k]))
             return answers
 
     def close(self) -> None:
@@ -201,7 +224,13 @@ class Searcher:
 
 
 def _check(
-    queries: Sequence[str], k: int, mode: str, per_document: int | None, min_score: float | None, effort: float
+    queries: Sequence[str],
+    k: int,
+    mode: str,
+    per_document: int | None,
+    min_score: float | None,
+    rerank_weight: float,
+    effort: float,
 ) -> None:
     if isinstance(queries, str):
         raise InvalidInputError("search_batch takes a list of queries, got one string; put it into a list")
@@ -217,5 +246,7 @@ def _check(
             raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
     if min_score is not None and math.isnan(min_score):
         raise InvalidInputError(f"min_score must be a number, got {min_score!r}")
+    if not 0 <= rerank_weight <= 1:
+        raise InvalidInputError(f"rerank_weight must be 0 to 1, got {rerank_weight!r}")
     if not effort > 0:
         raise InvalidInputError(f"effort must be above 0, got {effort!r}")
