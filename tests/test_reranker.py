@@ -26,7 +26,7 @@ def cross_encoder(folder: Path, labels: int = 1) -> Path:
     config = transformers.BertConfig.from_pretrained(folder, num_labels=labels)
     torch.manual_seed(5)
     model = transformers.BertForSequenceClassification(config)
-    model.eval().classifier.weight.data.mul_(500)  # scores that differ
+    model.eval().classifier.weight.data.mul_(3000)  # scores that differ
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     with torch.inference_mode():
         logits = model(**tokenizer(["the rope of a well"] * 8, TEXTS[:8], padding=True, return_tensors="pt")).logits
@@ -66,7 +66,7 @@ def test_scores_are_those_of_transformers(model: Path) -> None:
     texts = [*TEXTS[:10], "", "long " * 500]
     found = Reranker(str(model)).scores("the rope of a well", texts)
     expected = theirs(model, "the rope of a well", texts)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=5e-4)
     assert expected.std() > 0.01
     with pytest.raises(InvalidInputError, match="list"):
         Reranker(str(model)).scores("x", "text")
@@ -79,12 +79,12 @@ def test_the_first_hits_are_ordered_anew(index: Path, model: Path) -> None:
         scores = dict(zip([hit.id for hit in first], theirs(model, query, [hit.text for hit in first]), strict=True))
         hits = searcher.search(query, 10)
         best = sorted(scores, key=lambda number: -scores[number])[:10]
-        np.testing.assert_allclose([hit.score for hit in hits], [scores[number] for number in best], atol=1e-5)
+        np.testing.assert_allclose([hit.score for hit in hits], [scores[number] for number in best], atol=5e-4)
         fused = searcher.search(query, 50, rerank_weight=0.3)
         before = {hit.id: hit.score for hit in first}
         for hit in fused:
-            assert hit.score == pytest.approx(0.7 * before[hit.id] + 0.3 * scores[hit.id], abs=1e-4)
-            assert hit.parts["rerank"] == pytest.approx(scores[hit.id], abs=1e-4)
+            assert hit.score == pytest.approx(0.7 * before[hit.id] + 0.3 * scores[hit.id], abs=5e-4)
+            assert hit.parts["rerank"] == pytest.approx(scores[hit.id], abs=5e-4)
         unchanged = searcher.search(query, 10, rerank_weight=0.0)
         assert [hit.id for hit in unchanged] == [hit.id for hit in first[:10]]
         assert len(searcher.search(query, 70)) == 70
