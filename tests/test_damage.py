@@ -128,24 +128,40 @@ def test_a_null_where_a_value_belongs(index: Path, encoder: Encoder, truth: Hits
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[3] and not row[5]]
         assert columns
         for column, rows in itertools.product(columns, ("rowid = (SELECT min(rowid) FROM {})", "true")):
-            set_null(path, table, column, rows.format(table))
+            set_to("NULL", path, table, column, rows.format(table))
             is_told(index, encoder, truth, (table, column, rows))
             path.write_bytes(data)
     assert list(verify(index)) == []
 
 
-def set_null(path: Path, table: str, column: str, rows: str) -> None:
-    """Set a column that must not be NULL to NULL; the schema says afterwards what it said before."""
+def test_bytes_where_a_text_belongs(index: Path, encoder: Encoder, truth: Hits) -> None:
+    """As a flipped bit of a value's type makes it."""
+    path = index / "index.db"
+    data = path.read_bytes()
+    for table in ("head", "segments", "files", "documents", "passages"):
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[2] == "TEXT" and row[3]]
+        for column in columns:
+            if (table, column) in (("files", "path"), ("segments", "uuid")):
+                continue  # their index would have the text still, which integrity_check tells
+            set_to(f"CAST({column} AS BLOB)", path, table, column, f"rowid = (SELECT min(rowid) FROM {table})")
+            is_told(index, encoder, truth, (table, column))
+            path.write_bytes(data)
+
+
+def set_to(value: str, path: Path, table: str, column: str, rows: str) -> None:
+    """Set a column to what it must not be; the schema says afterwards what it said before."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         [(schema,)] = database.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchall()
         rewrite = "UPDATE sqlite_schema SET sql = ? WHERE name = ?"
         database.execute("PRAGMA writable_schema = ON")
-        database.execute(rewrite, (schema.replace("NOT NULL", ""), table))
+        database.execute(rewrite, (schema.replace("NOT NULL", "").replace("STRICT", ""), table))
         database.execute("PRAGMA writable_schema = RESET")
-        database.execute(f"UPDATE {table} SET {column} = NULL WHERE {rows}")
+        database.execute(f"UPDATE {table} SET {column} = {value} WHERE {rows}")
         database.execute("PRAGMA writable_schema = ON")
         database.execute(rewrite, (schema, table))
-        assert database.execute(f"SELECT count(*) FROM {table} WHERE {column} IS NULL").fetchone() != (0,)
+        kind = value.split(" AS ")[-1].rstrip(")").lower()
+        assert database.execute(f"SELECT count(*) FROM {table} WHERE typeof({column}) = ?", (kind,)).fetchone() != (0,)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

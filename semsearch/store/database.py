@@ -226,7 +226,7 @@ class Database:
         for row in self._some(f"SELECT {columns} FROM documents WHERE id IN", list(set(document_of.values()))):
             if row_check(row[:-1]) != row[-1]:
                 raise self._damaged(f"document {row[0]}")
-            passages_of[row[0]] = ids_of(row[4])
+            passages_of[row[0]] = list(ids_of(row[4]))
         members = {document: set(own) for document, own in passages_of.items()}
         for number in ids:
             # What a document says of its passages is checked, and tells what a passage says of its document.

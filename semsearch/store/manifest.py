@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -173,13 +173,11 @@ def stored_ids(ids: Iterable[int]) -> str:
     return " ".join(f"{first}+{count}" if count > 1 else f"{first}" for first, count in runs)
 
 
-def ids_of(stored: str) -> list[int]:
-    """The ids, ascending, that are stored so."""
-    ids: list[int] = []
+def ids_of(stored: str) -> Iterator[int]:
+    """The ids, ascending, that are stored so; one after the other, as a stranger may have written anything."""
     for run in stored.split():
         first, _, count = run.partition("+")
-        ids += range(int(first), int(first) + int(count or 1))
-    return ids
+        yield from range(int(first), int(first) + int(count or 1))
 
 
 def row_check(values: Sequence[Any]) -> int:

@@ -104,7 +104,7 @@ def _listed(database: Database) -> Generator[tuple[int, int] | None, None, None]
     for document, stored in database.rows("SELECT id, passages FROM documents ORDER BY id"):
         try:
             yield from ((document, number) for number in ids_of(stored))
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, AttributeError):
             yield None
 
 
