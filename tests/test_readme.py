@@ -21,7 +21,7 @@ def test_the_console_commands_run(run: Run, tmp_path: Path) -> None:
     shutil.copytree(CORPUS, tmp_path / "tests" / "corpus")
     (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     commands = [line[2:] for line in block.splitlines()]
-    assert len(commands) == 13
+    assert len(commands) == 16
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "semsearch"

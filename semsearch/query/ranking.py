@@ -112,7 +112,11 @@ class _Search:
         self._weight = 0.0
         if words and self._found:
             self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
-        self._ids = np.empty(0, np.int64)  # (n,) of the candidates, ascending
+        # Of each candidate its id, its document, its BM25 score, (n,) each; and its vector, (n, dim).
+        self._ids = np.empty(0, np.int64)
+        self._documents = np.empty(0, np.int64)
+        self._bm25 = np.empty(0, np.float32)
+        self._vectors = np.empty((0, len(vector)), np.float32)
 
     def ranked(self) -> list[Ranked]:
         """All candidates, the best first."""
@@ -134,17 +138,18 @@ class _Search:
     def _look(self, query: Vector) -> None:
         """Search by a vector, and take what it finds among the candidates."""
         nearest = self._snapshot.vectors.search(query, self._depth, self._wanted.allowed, self._wanted.effort)
-        known = [*(number for number, _ in self._found), *(number for number, _ in nearest), *self._ids]
-        self._ids = np.unique(np.array(known, np.int64))
-        self._vectors = self._snapshot.vectors.vectors(self._ids)  # (n, dim)
-        documents, passages = self._snapshot.database.documents_of(self._ids.tolist())
-        self._documents = np.array([documents[number] for number in self._ids.tolist()], np.int64)
+        found = np.array([*(number for number, _ in self._found), *(number for number, _ in nearest)], np.int64)
+        new = np.setdiff1d(found, self._ids)
+        numbers = new.tolist()
+        documents, passages = self._snapshot.database.documents_of(numbers)
         self._passages |= passages
         bm25 = dict(self._found)
         if self._words and self._found:
-            others = [number for number in self._ids.tolist() if number not in bm25]
-            bm25 |= self._snapshot.words.scores(self._words, others)
-        self._bm25 = np.array([bm25.get(number, 0.0) for number in self._ids.tolist()], np.float32)
+            bm25 |= self._snapshot.words.scores(self._words, [number for number in numbers if number not in bm25])
+        self._ids = np.append(self._ids, new)
+        self._documents = np.append(self._documents, np.array([documents[number] for number in numbers], np.int64))
+        self._bm25 = np.append(self._bm25, np.array([bm25.get(number, 0.0) for number in numbers], np.float32))
+        self._vectors = np.concatenate([self._vectors, self._snapshot.vectors.vectors(new)])
 
     def _scores(self, query: Vector) -> Vector:
         self._cosines: Vector = self._vectors @ query

@@ -113,15 +113,20 @@ def query_terms(query: str, language: str) -> tuple[str, ...]:
 
 def words_with(text: str, terms: Container[str], language: str) -> Iterator[tuple[int, int]]:
     """Where the words of a text stand that have one of these stems, themselves or a part of them."""
-    stems = analyzer(language)
     for word in _WORD.finditer(text):
         for run in _UNSPACED.finditer(word[0]):
             start = word.start() + run.start()
             for at in range(start, start + len(run[0]) - 1):
                 if text[at : at + 2] in terms:
                     yield at, at + 2
-        if any(stem in terms for stem in stems.analyze(searchable(_UNSPACED.sub(" ", word[0])))):
+        if any(stem in terms for stem in _stems(word[0], language)):
             yield word.span()
+
+
+@lru_cache(maxsize=2**15)
+def _stems(word: str, language: str) -> tuple[str, ...]:
+    """Those of a word and its parts, pairs of characters left out."""
+    return tuple(analyzer(language).analyze(searchable(_UNSPACED.sub(" ", word))))
 
 
 def phrases(query: str) -> tuple[list[str], str]:

@@ -34,7 +34,7 @@ _META = "meta.json"
 _HEAP_BYTES = 64 * 2**20
 _DELETED_AT_ONCE = 10_000
 # It is written anew once this share of its passages is gone.
-_GONE_SHARE = 0.2
+_GONE_SHARE = 0.1
 # Of so few passages each is scored by itself, rather than the best of all looked through for them.
 _FEW = 2000
 
