@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semsearch.encoder.encoder import Encoder
+    from semsearch.encoder.reranker import Reranker
     from semsearch.errors import SemsearchError
     from semsearch.indexer.indexer import Indexer
     from semsearch.indexer.report import IndexSummary

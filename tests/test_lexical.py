@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from semsearch.errors import InvalidInputError
 from semsearch.store.analysis import LANGUAGES, analyzer, phrases, query_terms, searchable, words_with
 from semsearch.store.database import Database
 from semsearch.store.lexical import LexicalReader, write_lexical
+from semsearch.store.verify import verify
+from semsearch.store.writer import open_writer
 
 WORDS = "river bridge stone water mill flood wheel rope boat ferry harbour tide".split()
 
@@ -202,3 +205,23 @@ def test_the_score_of_lexical_mode_is_bm25(sample_index: Path) -> None:
             best = sorted(expected.items(), key=lambda pair: (-pair[1], pair[0]))[:30]
             np.testing.assert_allclose([hit.score for hit in hits], [score for _, score in best], rtol=1e-4)
             assert all(expected[hit.id] == pytest.approx(hit.score, rel=1e-4) for hit in hits)
+
+
+def test_verify_compares_it_with_the_passages(tmp_path: Path, encoder: Encoder) -> None:
+    index = tmp_path / "index"
+    Indexer(index, model=encoder).update(Document(f"{n}", f"well {n}", "") for n in range(5))
+    for texts, told in (
+        (lambda stored: stored[1:], "1 passages are not in the lexical index"),
+        (lambda stored: [*stored, (99, "nobody's")], "1 passages are in the lexical index alone"),
+        (lambda stored: stored, None),
+    ):
+        with open_writer(index) as writer, writer.transaction():
+            head, stored = writer.database.head(), list(writer.database.texts(1))
+            lexical = write_lexical(
+                index, None, "english", removed=(), texts=lambda _, t=texts, s=stored: t(s), first_new=1
+            )
+            changed = replace(head, generation=head.generation + 1, lexical=lexical)
+            writer.database.set_head(changed, writer.database.segments())
+        assert list(verify(index)) == ([told] if told else [])
+    (index / "lexical" / lexical.uuid / "stray").touch()
+    assert any("stray does not belong there" in problem for problem in verify(index))

@@ -21,10 +21,10 @@ import numpy as np
 import tantivy
 from numpy.typing import NDArray
 
-from semsearch.errors import DamagedIndexError, StorageError
+from semsearch.errors import DamagedIndexError, SemsearchError, StorageError
 from semsearch.store.analysis import analyzer, phrases, query_terms, searchable
 from semsearch.store.catalog import LEXICAL
-from semsearch.store.files import REMEDY, FileRecord, check_file, check_size, record_of, sync_folder
+from semsearch.store.files import REMEDY, FileRecord, check_file, check_size, record_of, sync_folder, write_durably
 from semsearch.store.manifest import Lexical
 
 # What a passage's words are of: ids and texts, from an id on.
@@ -111,11 +111,14 @@ def _write(index: Path, old: Lexical | None, language: str, removed: Ids, added:
         for path in folder.iterdir():
             if path.name not in files:
                 path.unlink()
-        records: dict[str, FileRecord] = {}
+        # The list of files is tantivy's private one; it gets the rights that files have here.
+        listed = (folder / _META).read_bytes()
+        (folder / _META).unlink()
+        records = {_META: write_durably(folder / _META, lambda file: file.write(listed))}
         for file in files:
-            # Files are never changed, but the one that lists them.
-            known = old.files.get(file) if old and file != _META else None
-            records[file] = known or _durable_record(folder / file)
+            if file != _META:
+                # Files are never changed.
+                records[file] = (old and old.files.get(file)) or _durable_record(folder / file)
         sync_folder(folder)
         sync_folder(folder.parent)
         sync_folder(index)
@@ -180,7 +183,7 @@ def _refused_by_disk(folder: Path) -> Iterator[None]:
     """What tantivy cannot write, as an error of semsearch."""
     try:
         yield
-    except OSError:
+    except (OSError, SemsearchError):  # the latter of what is read of the database
         raise
     except Exception as error:
         raise StorageError(f"cannot write {str(folder)!r}: {error}") from error
@@ -236,7 +239,10 @@ class LexicalReader:
     def _open(self, files: Mapping[str, FileRecord]) -> tuple[Any, Any]:
         # tantivy locks a folder that it reads, and watches it; so it gets one of its own, which is gone when all is
         # mapped: the index folder may be one that cannot be written.
-        name = tempfile.mkdtemp(prefix="semsearch-")
+        try:
+            name = tempfile.mkdtemp(prefix="semsearch-")
+        except OSError as error:
+            raise StorageError(f"cannot make a temporary folder: {error.strerror}; set TMPDIR to one") from None
         try:
             for file in files:
                 os.symlink((self._folder / file).resolve(), Path(name, file))
