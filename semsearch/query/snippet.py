@@ -36,11 +36,13 @@ def snippet(text: str, query: str, language: str) -> tuple[str, Spans]:
 
 def _best(text: str, terms: Container[str], language: str) -> tuple[int, int]:
     """The span with most different words of the query, of equal ones the shortest; without any the first."""
-    spans = list(_sentences(text))
+    pieces = list(_sentences(text))
+    # A heading says what is shown with the hit anyway.
+    spans = [span for span in pieces if not _HEADING.match(text, span[0])] or pieces
     if not spans:
         return 0, len(text)
     marks = [_marks(text, span, terms, language) for span in spans]
-    best, chosen = (-1.0, 0), spans[0]
+    best, chosen = (-1, 0), spans[0]
     for first, (start, _) in enumerate(spans):
         seen: set[str] = set()
         for last in range(first, len(spans)):
@@ -48,9 +50,7 @@ def _best(text: str, terms: Container[str], language: str) -> tuple[int, int]:
             if last > first and end - start > _LENGTH:
                 break
             seen |= marks[last]
-            # A heading says what is shown with the hit anyway.
-            worth = len(seen) - 0.5 * bool(_HEADING.match(text, start))
-            rank = worth, start - end if seen else 0
+            rank = len(seen), start - end if seen else 0
             if rank > best:
                 best, chosen = rank, (start, end)
     return _filled(text, spans, chosen)
@@ -78,7 +78,7 @@ def _filled(text: str, spans: list[tuple[int, int]], chosen: tuple[int, int]) ->
         if end < later <= start + _LENGTH:
             end = later
     for earlier, _ in reversed(spans):
-        if end - _LENGTH <= earlier < start and not _HEADING.match(text, earlier):
+        if end - _LENGTH <= earlier < start:
             start = earlier
     if end - start > _LENGTH:
         words = [word.start() for word in _WORD_START.finditer(text, start, start + _LENGTH + 1)]
