@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,31 +67,33 @@ def rank(snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted) -
     depth = max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
     while True:
         if vector is None:
-            ranked = _by_words(snapshot, words, wanted, min(depth, there))
+            ranked, whole = _by_words(snapshot, words, wanted, min(depth, there))
         else:
-            ranked = _Search(snapshot, vector, words, wanted, min(depth, there)).ranked()
-        found = len(ranked)
-        kept = _thinned(ranked, wanted.per_document)
-        if len(kept) >= wanted.k or depth >= there or (vector is None and found < depth):
-            return kept[: wanted.k]
+            ranked, whole = _Search(snapshot, vector, words, wanted, min(depth, there)).ranked(), depth >= there
+        if len(ranked) >= wanted.k or whole:
+            return ranked
         depth *= 4
 
 
-def _by_words(snapshot: Snapshot, words: LexicalQuery | None, wanted: Wanted, depth: int) -> list[Ranked]:
+def _by_words(snapshot: Snapshot, words: LexicalQuery | None, wanted: Wanted, depth: int) -> tuple[list[Ranked], bool]:
+    """The best by words alone, and whether there are no more."""
     found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else []
     documents, _ = snapshot.database.documents_of([number for number, _ in found])
-    return [Ranked(number, documents[number], score, {"bm25": score}) for number, score in found]
+    kept = _kept([documents[number] for number, _ in found], wanted)
+    ranked = [Ranked(found[at][0], documents[found[at][0]], found[at][1], {"bm25": found[at][1]}) for at in kept]
+    return ranked, len(found) < depth or not depth
 
 
-def _thinned(ranked: Sequence[Ranked], per_document: int | None) -> list[Ranked]:
-    if per_document is None:
-        return list(ranked)
+def _kept(documents: Iterable[int], wanted: Wanted) -> list[int]:
+    """Which places of a ranking stay, given the document of each: k, so many of a document at most."""
     seen: dict[int, int] = {}
     kept = []
-    for one in ranked:
-        seen[one.document] = seen.get(one.document, 0) + 1
-        if seen[one.document] <= per_document:
-            kept.append(one)
+    for at, document in enumerate(documents):
+        seen[document] = seen.get(document, 0) + 1
+        if wanted.per_document is None or seen[document] <= wanted.per_document:
+            kept.append(at)
+            if len(kept) == wanted.k:
+                break
     return kept
 
 
@@ -105,8 +108,10 @@ class _Search:
         self._wanted = wanted
         self._depth = depth
         self._by_documents = wanted.mode == "hybrid" and wanted.per_document is not None
-        self._passages: dict[int, list[int]] = {}  # of each document
-        self._means: dict[int, Vector] = {}
+        # Of each document its passages, and the row of its vector among `_means`, (documents, dim).
+        self._passages: dict[int, list[int]] = {}
+        self._row_of: dict[int, int] = {}
+        self._means = np.empty((0, len(vector)), np.float32)
         self._words = words
         self._found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else []
         self._weight = 0.0
@@ -119,7 +124,7 @@ class _Search:
         self._vectors = np.empty((0, len(vector)), np.float32)
 
     def ranked(self) -> list[Ranked]:
-        """All candidates, the best first."""
+        """The best k, or as many as there are among the candidates."""
         self._look(self._vector)
         if not len(self._ids):
             return []
@@ -130,9 +135,10 @@ class _Search:
             self._look(query)
         scores = self._scores(query)
         plain = self._vectors @ self._vector if query is not self._vector else self._cosines
+        order = self._order(scores)
         return [
             Ranked(int(self._ids[at]), int(self._documents[at]), float(scores[at]), self._explained(at, plain))
-            for at in self._order(scores)
+            for at in order[_kept(self._documents[order].tolist(), self._wanted)]
         ]
 
     def _look(self, query: Vector) -> None:
@@ -162,11 +168,13 @@ class _Search:
 
     def _document_cosines(self, query: Vector) -> Vector:
         """The cosine (n,) of each candidate's document as a whole."""
-        if lacking := sorted(set(self._documents.tolist()) - self._means.keys()):
+        if lacking := [number for number in set(self._documents.tolist()) if number not in self._row_of]:
+            self._row_of |= zip(lacking, count(len(self._row_of)), strict=False)
             vectors = self._snapshot.document_vectors([self._passages[number] for number in lacking])
-            self._means |= zip(lacking, vectors, strict=True)
-        cosines = {number: float(vector @ query) for number, vector in self._means.items()}
-        return np.array([cosines[number] for number in self._documents.tolist()], np.float32)
+            self._means = np.concatenate([self._means, vectors])
+        rows = [self._row_of[number] for number in self._documents.tolist()]
+        cosines: Vector = (self._means @ query)[rows]
+        return cosines
 
     def _order(self, scores: Vector) -> NDArray[np.int64]:
         return np.lexsort((self._ids, -scores))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from semsearch.store.analysis import query_terms, words_with
 
@@ -28,20 +28,19 @@ def snippet(text: str, query: str, language: str) -> tuple[str, Spans]:
     Returns:
         A piece of the text, and where words of the query stand in it.
     """
-    terms = query_terms(query, language)
-    start, end = _best(text, terms, language)
-    found = text[start:end]
-    return found, _merged(words_with(found, terms, language))
+    words = list(words_with(text, set(query_terms(query, language)), language))
+    start, end = _best(text, words)
+    return text[start:end], _merged((a - start, b - start) for a, b in words if start <= a and b <= end)
 
 
-def _best(text: str, terms: Container[str], language: str) -> tuple[int, int]:
+def _best(text: str, words: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The span with most different words of the query, of equal ones the shortest; without any the first."""
     pieces = list(_sentences(text))
     # A heading says what is shown with the hit anyway.
     spans = [span for span in pieces if not _HEADING.match(text, span[0])] or pieces
     if not spans:
         return 0, len(text)
-    marks = [_marks(text, span, terms, language) for span in spans]
+    marks = [{text[a:b].lower() for a, b in words if start <= a < end} for start, end in spans]
     best, chosen = (-1, 0), spans[0]
     for first, (start, _) in enumerate(spans):
         seen: set[str] = set()
@@ -66,11 +65,6 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
         yield start, len(text.rstrip())
 
 
-def _marks(text: str, span: tuple[int, int], terms: Container[str], language: str) -> set[str]:
-    piece = text[slice(*span)]
-    return {piece[start:end].lower() for start, end in words_with(piece, terms, language)}
-
-
 def _filled(text: str, spans: list[tuple[int, int]], chosen: tuple[int, int]) -> tuple[int, int]:
     """With what follows, then with what stands before, as far as there is room; cut at a word if it is too long."""
     start, end = chosen
@@ -86,7 +80,7 @@ def _filled(text: str, spans: list[tuple[int, int]], chosen: tuple[int, int]) ->
     return start, end
 
 
-def _merged(spans: Iterator[tuple[int, int]]) -> Spans:
+def _merged(spans: Iterable[tuple[int, int]]) -> Spans:
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:

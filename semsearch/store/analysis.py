@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from typing import Any
 
@@ -111,15 +111,16 @@ def query_terms(query: str, language: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stems))
 
 
-def words_with(text: str, terms: Container[str], language: str) -> Iterator[tuple[int, int]]:
+def words_with(text: str, terms: Set[str], language: str) -> Iterator[tuple[int, int]]:
     """Where the words of a text stand that have one of these stems, themselves or a part of them."""
     for word in _WORD.finditer(text):
-        for run in _UNSPACED.finditer(word[0]):
-            start = word.start() + run.start()
-            for at in range(start, start + len(run[0]) - 1):
-                if text[at : at + 2] in terms:
-                    yield at, at + 2
-        if any(stem in terms for stem in _stems(word[0], language)):
+        if not word[0].isascii():
+            for run in _UNSPACED.finditer(word[0]):
+                start = word.start() + run.start()
+                for at in range(start, start + len(run[0]) - 1):
+                    if text[at : at + 2] in terms:
+                        yield at, at + 2
+        if not terms.isdisjoint(_stems(word[0], language)):
             yield word.span()
 
 
