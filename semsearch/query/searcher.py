@@ -21,7 +21,7 @@ from semsearch.query.ranking import MODES, Wanted, rank
 from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
 from semsearch.query.snapshot import Snapshot
-from semsearch.store.database import DATABASE
+from semsearch.store.database import DATABASE, Database
 from semsearch.store.seal import SEAL
 from semsearch.store.segments import normalize
 from semsearch.types import Hit
@@ -189,10 +189,10 @@ class Searcher:
 
     def _follow(self) -> None:
         """Open what was committed since, if anything was."""
+        with Database.open_for_reading(self._path) as database:
+            if database.head().generation == self._snapshot.generation:
+                return
         snapshot = Snapshot(self._path)
-        if snapshot.generation == self._snapshot.generation:
-            snapshot.release()
-            return
         try:
             if self._encoder.fingerprint.differences(snapshot.made_with):
                 self._encoder = self._encoder_for(snapshot.made_with)

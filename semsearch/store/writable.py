@@ -133,8 +133,11 @@ class WritableDatabase(Database):
                 raise
 
     def checkpoint(self) -> None:
-        """Bring the log into the database, as far as no reader stands in the way."""
+        """Bring the log into the database, as far as no reader stands in the way, which is not waited for."""
+        [(waits,)] = self._rows("PRAGMA busy_timeout")
+        self._rows("PRAGMA busy_timeout = 0")
         self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._rows(f"PRAGMA busy_timeout = {waits}")
 
     def vacuum(self) -> None:
         """Write the database as small as it goes; what it says stays the same."""
