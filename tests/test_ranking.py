@@ -153,6 +153,8 @@ def test_k_hits_come_where_k_are(index: Path, encoder: Encoder) -> None:
         for mode in ("hybrid", "dense"):
             assert len(searcher.search("rope", 1000, mode=mode)) == 90
             assert len(searcher.search("rope", 1000, mode=mode, filter="path:docs/")) == 45
+        everything = searcher.search("title", 1000, mode="lexical", per_document=None)
+        assert len(everything) == len(searcher.search("title", 1000, per_document=None)), "each passage has the word"
         words = searcher.search("rope", 1000, mode="lexical")
         assert 0 < len(words) < 90
         assert len(searcher.search("rope", 3, mode="lexical", filter="path:docs/")) == 3

@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.query.fusion import CANDIDATES, PASSAGE_SHARE, bm25_weight, moved
+from semsearch.query.fusion import CANDIDATES, DOCUMENTS, PASSAGE_SHARE, SCORED, bm25_weight, moved
 from semsearch.query.snapshot import Snapshot
 from semsearch.store.lexical import LexicalQuery
 
@@ -66,11 +66,12 @@ def rank(snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted) -
     there = len(snapshot.vectors) if wanted.allowed is None else len(wanted.allowed)
     depth = max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
     while True:
+        at_most = min(depth, there)
         if vector is None:
-            ranked, whole = _by_words(snapshot, words, wanted, min(depth, there))
+            ranked, whole = _by_words(snapshot, words, wanted, at_most)
         else:
-            ranked, whole = _Search(snapshot, vector, words, wanted, min(depth, there)).ranked(), depth >= there
-        if len(ranked) >= wanted.k or whole:
+            ranked, whole = _Search(snapshot, vector, words, wanted, at_most).ranked(), False
+        if len(ranked) >= wanted.k or whole or depth >= there:
             return ranked
         depth *= 4
 
@@ -81,7 +82,7 @@ def _by_words(snapshot: Snapshot, words: LexicalQuery | None, wanted: Wanted, de
     documents, _ = snapshot.database.documents_of([number for number, _ in found])
     kept = _kept([documents[number] for number, _ in found], wanted)
     ranked = [Ranked(found[at][0], documents[found[at][0]], found[at][1], {"bm25": found[at][1]}) for at in kept]
-    return ranked, len(found) < depth or not depth
+    return ranked, len(found) < depth
 
 
 def _kept(documents: Iterable[int], wanted: Wanted) -> list[int]:
@@ -112,10 +113,11 @@ class _Search:
         self._passages: dict[int, list[int]] = {}
         self._row_of: dict[int, int] = {}
         self._means = np.empty((0, len(vector)), np.float32)
-        self._words = words
-        self._found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else []
+        found = snapshot.words.search(words, max(depth, SCORED), wanted.allowed) if words and depth else []
+        self._known_bm25 = dict(found)
+        self._found = [number for number, _ in found[:depth]]
         self._weight = 0.0
-        if words and self._found:
+        if words and found:
             self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
         # Of each candidate its id, its document, its BM25 score, (n,) each; and its vector, (n, dim).
         self._ids = np.empty(0, np.int64)
@@ -136,6 +138,7 @@ class _Search:
         scores = self._scores(query)
         plain = self._vectors @ self._vector if query is not self._vector else self._cosines
         order = self._order(scores)
+        order = order[np.isfinite(scores[order])]
         return [
             Ranked(int(self._ids[at]), int(self._documents[at]), float(scores[at]), self._explained(at, plain))
             for at in order[_kept(self._documents[order].tolist(), self._wanted)]
@@ -144,37 +147,37 @@ class _Search:
     def _look(self, query: Vector) -> None:
         """Search by a vector, and take what it finds among the candidates."""
         nearest = self._snapshot.vectors.search(query, self._depth, self._wanted.allowed, self._wanted.effort)
-        found = np.array([*(number for number, _ in self._found), *(number for number, _ in nearest)], np.int64)
+        found = np.array([*self._found, *(number for number, _ in nearest)], np.int64)
         new = np.setdiff1d(found, self._ids)
         numbers = new.tolist()
         documents, passages = self._snapshot.database.documents_of(numbers)
         self._passages |= passages
-        bm25 = dict(self._found)
-        if self._words and self._found:
-            bm25 |= self._snapshot.words.scores(self._words, [number for number in numbers if number not in bm25])
+        bm25 = [self._known_bm25.get(number, 0.0) for number in numbers]
         self._ids = np.append(self._ids, new)
         self._documents = np.append(self._documents, np.array([documents[number] for number in numbers], np.int64))
-        self._bm25 = np.append(self._bm25, np.array([bm25.get(number, 0.0) for number in numbers], np.float32))
+        self._bm25 = np.append(self._bm25, np.array(bm25, np.float32))
         self._vectors = np.concatenate([self._vectors, self._snapshot.vectors.vectors(new)])
 
     def _scores(self, query: Vector) -> Vector:
+        """Of each candidate (n,); not finite where its document is far behind."""
         self._cosines: Vector = self._vectors @ query
-        near = self._cosines
-        if self._by_documents:
-            self._whole = self._document_cosines(query)
-            near = PASSAGE_SHARE * near + (1 - PASSAGE_SHARE) * self._whole
-        scores: Vector = near + np.float32(self._weight) * self._bm25
+        lexical = np.float32(self._weight) * self._bm25
+        if not self._by_documents:
+            return self._cosines + lexical
+        self._whole = self._document_cosines(query, self._order(self._cosines + lexical))
+        scores: Vector = PASSAGE_SHARE * self._cosines + (1 - PASSAGE_SHARE) * self._whole + lexical
         return scores
 
-    def _document_cosines(self, query: Vector) -> Vector:
-        """The cosine (n,) of each candidate's document as a whole."""
-        if lacking := [number for number in set(self._documents.tolist()) if number not in self._row_of]:
+    def _document_cosines(self, query: Vector, order: NDArray[np.int64]) -> Vector:
+        """The cosine (n,) of each candidate's document as a whole; of those far behind in the order minus infinity."""
+        best = list(dict.fromkeys(self._documents[order].tolist()))[: max(DOCUMENTS, 3 * self._wanted.k)]
+        if lacking := [number for number in best if number not in self._row_of]:
             self._row_of |= zip(lacking, count(len(self._row_of)), strict=False)
             vectors = self._snapshot.document_vectors([self._passages[number] for number in lacking])
             self._means = np.concatenate([self._means, vectors])
-        rows = [self._row_of[number] for number in self._documents.tolist()]
-        cosines: Vector = (self._means @ query)[rows]
-        return cosines
+        cosines = dict(zip(self._row_of, (self._means @ query).tolist(), strict=True))
+        chosen = {number: cosines[number] for number in best}
+        return np.array([chosen.get(number, -np.inf) for number in self._documents.tolist()], np.float32)
 
     def _order(self, scores: Vector) -> NDArray[np.int64]:
         return np.lexsort((self._ids, -scores))

@@ -55,6 +55,8 @@ DOCUMENT_COLUMNS = "id, file_id, title, metadata, passages"
 PASSAGE_FIELDS = tuple(field.name for field in fields(Passage))
 PASSAGE_COLUMNS = f"id, document_id, {', '.join(PASSAGE_FIELDS)}, content"
 _SOME = 500
+# Of the database, at most; SQLite's own 2 MiB hold too little of a large one from query to query.
+_CACHE_KIB = 32 * 1024
 
 
 class Database:
@@ -126,6 +128,7 @@ class Database:
             connection.close()
             raise
         with translated(index):
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             # One read transaction for as long as it is open.
             connection.execute("BEGIN")
         return cls(index, connection)
