@@ -29,7 +29,7 @@ FEEDBACK = 0.2
 # Passages that either search gives to fuse, at least.
 CANDIDATES = 100
 # Passages whose BM25 score is looked at; beyond them it counts as none.
-SCORED = 1000
+SCORED = 300
 # Documents that are scored as a whole, at least: those of the best passages.
 DOCUMENTS = 50
 # Of BM25 as Lucene and tantivy have it, with a factor of k1 + 1.
