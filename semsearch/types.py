@@ -106,8 +106,8 @@ class Hit:
         snippet: What of `text` answers the query best: some whole sentences or lines.
         matches: Where in the snippet words of the query stand, as pairs of offsets.
         parts: What the score is made of: "cosine" of passage and query; "document_cosine" of the whole document;
-            "moved_cosine" of the passage and the query of the second search; "bm25", and "lexical", what it adds;
-            "rerank", a reranker's score.
+            "moved_cosine" of the passage and the query as it is moved towards what came first; "bm25", and
+            "lexical", what it adds; "rerank", a reranker's score.
     """
 
     rank: int

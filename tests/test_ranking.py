@@ -73,7 +73,8 @@ class BruteForce:
         idf = [math.log(1 + (count - n + 0.5) / (n + 0.5)) for n in counts if n]
         lexical = np.array([bm25.get(number, 0.0) for number in self.ids])
         if idf:
-            lexical = 0.9 * lexical / (2.2 * sum(idf)) * max(idf) / math.log(1 + count)
+            rarest = sorted(idf)[-6:]
+            lexical = 0.8 * lexical / (2.2 * sum(rarest)) * max(idf) / math.log(1 + count)
         first = self._fused(vector, lexical, by_documents=by_documents) + shut
         if not idf or not bm25:
             return first
@@ -104,7 +105,7 @@ def brute_force(index: Path, encoder: Encoder) -> BruteForce:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    query=st.lists(st.sampled_from(["rope", "boat", "mill", "stone", "unheard"]), min_size=1, max_size=4).map(" ".join),
+    query=st.lists(st.sampled_from([*WORDS, "unheard"]), min_size=1, max_size=10).map(" ".join),
     k=st.integers(1, 30),
     per_document=st.sampled_from([None, 1, 2]),
     condition=st.sampled_from([None, "path:docs/"]),

@@ -107,56 +107,39 @@ class _Search:
         self._snapshot = snapshot
         self._vector = vector
         self._wanted = wanted
-        self._depth = depth
         self._by_documents = wanted.mode == "hybrid" and wanted.per_document is not None
-        # Of each document its passages, and the row of its vector among `_means`, (documents, dim).
-        self._passages: dict[int, list[int]] = {}
+        by_words = snapshot.words.search(words, max(depth, SCORED), wanted.allowed) if words and depth else []
+        self._weight = 0.0
+        if words and by_words:
+            self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
+        nearest = snapshot.vectors.search(vector, depth, wanted.allowed, wanted.effort)
+        numbers = sorted({number for number, _ in [*by_words[:depth], *nearest]})
+        documents, self._passages = snapshot.database.documents_of(numbers)
+        bm25 = dict(by_words)
+        # Of each candidate its id, its document, its BM25 score, (n,) each; and its vector, (n, dim).
+        self._ids = np.array(numbers, np.int64)
+        self._documents = np.array([documents[number] for number in numbers], np.int64)
+        self._bm25 = np.array([bm25.get(number, 0.0) for number in numbers], np.float32)
+        self._vectors = snapshot.vectors.vectors(self._ids)
+        # Of documents the row of their vector among `_means`, (documents, dim).
         self._row_of: dict[int, int] = {}
         self._means = np.empty((0, len(vector)), np.float32)
-        found = snapshot.words.search(words, max(depth, SCORED), wanted.allowed) if words and depth else []
-        self._known_bm25 = dict(found)
-        self._found = [number for number, _ in found[:depth]]
-        self._weight = 0.0
-        if words and found:
-            self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
-        # Of each candidate its id, its document, its BM25 score, (n,) each; and its vector, (n, dim).
-        self._ids = np.empty(0, np.int64)
-        self._documents = np.empty(0, np.int64)
-        self._bm25 = np.empty(0, np.float32)
-        self._vectors = np.empty((0, len(vector)), np.float32)
 
     def ranked(self) -> list[Ranked]:
         """The best k, or as many as there are among the candidates."""
-        self._look(self._vector)
         if not len(self._ids):
             return []
-        query = self._vector
+        plain = self._vectors @ self._vector
+        scores = self._scores(self._vector)
         if self._weight:
-            first = int(self._order(self._scores(query))[0])
-            query = moved(query, self._vectors[first])
-            self._look(query)
-        scores = self._scores(query)
-        plain = self._vectors @ self._vector if query is not self._vector else self._cosines
+            first = self._order(scores)[0]
+            scores = self._scores(moved(self._vector, self._vectors[first]))
         order = self._order(scores)
         order = order[np.isfinite(scores[order])]
         return [
             Ranked(int(self._ids[at]), int(self._documents[at]), float(scores[at]), self._explained(at, plain))
             for at in order[_kept(self._documents[order].tolist(), self._wanted)]
         ]
-
-    def _look(self, query: Vector) -> None:
-        """Search by a vector, and take what it finds among the candidates."""
-        nearest = self._snapshot.vectors.search(query, self._depth, self._wanted.allowed, self._wanted.effort)
-        found = np.array([*self._found, *(number for number, _ in nearest)], np.int64)
-        new = np.setdiff1d(found, self._ids)
-        numbers = new.tolist()
-        documents, passages = self._snapshot.database.documents_of(numbers)
-        self._passages |= passages
-        bm25 = [self._known_bm25.get(number, 0.0) for number in numbers]
-        self._ids = np.append(self._ids, new)
-        self._documents = np.append(self._documents, np.array([documents[number] for number in numbers], np.int64))
-        self._bm25 = np.append(self._bm25, np.array(bm25, np.float32))
-        self._vectors = np.concatenate([self._vectors, self._snapshot.vectors.vectors(new)])
 
     def _scores(self, query: Vector) -> Vector:
         """Of each candidate (n,); not finite where its document is far behind."""

@@ -337,10 +337,11 @@ class LexicalReader:
     def _best(self, query: Any, k: int) -> list[tuple[int, float]]:
         with self._understood():
             hits = self._searcher.search(query, k, count=False).hits
-            ids = self._searcher.fast_field_values("id", [address for _, address in hits])
-        pairs = [(int(number), float(score)) for number, (score, _) in zip(ids, hits, strict=True)]
+            ids = np.array(self._searcher.fast_field_values("id", [address for _, address in hits]), np.int64)
+        scores = np.array([score for score, _ in hits], np.float64)
         # Of equal scores the earlier passage comes first, so that an answer is the same every time.
-        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+        order = np.lexsort((ids, -scores))
+        return list(zip(ids[order].tolist(), scores[order].tolist(), strict=True))
 
 
 def _remove_watched(folder: str) -> None:
