@@ -30,7 +30,7 @@ _FILE_SECONDS = 30
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_checkpoint(tmp_path_factory.mktemp("model"), "bert", hidden=64, heads=2, positions=144)
+    return small_checkpoint(tmp_path_factory.mktemp("model"), "bert", positions=144)
 
 
 @pytest.fixture(scope="module")

@@ -22,14 +22,16 @@ _WITH_STOP_WORDS = (
 DEFAULT_LANGUAGE = "english"
 # Longer words are no words, but data.
 _LONGEST = 100
+# Of longer titles and headings, which each passage would have anew, the beginning counts.
+_LONGEST_TITLE = 1000
 # English words that say nothing by themselves; tantivy's own list has no question words.
 _ENGLISH_STOP_WORDS = (
     "a about am an and any are as at be been being but by can could did do does for from had has have he her him his "
     "how i if in into is it its me my no not of on or our she should so some such than that the their them then there "
     "these they this those to us was we were what when where which who whom whose why will with would you your"
 ).split()
-# A word made of several: with an underscore, or a hump of capitals.
-_COMPOUND = re.compile(r"\b(?=\w*?(?:_|[a-z]\d*[A-Z]|[A-Z]{2}[a-z]))\w+\b")
+# What a word made of several has, if it has no underscore.
+_HUMP = re.compile(r"[a-z]\d*[A-Z]|[A-Z]{2}[a-z]")
 _COMPOUND_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 # Scripts that put no space between words: Han, Hiragana, Katakana, Thai, Lao, Khmer, Burmese.
 _UNSPACED = re.compile(r"[㐀-鿿豈-﫿぀-ヿ\U00020000-\U0003134f฀-໿ក-៿က-႟]{2,}")
@@ -50,7 +52,7 @@ def check_language(language: str) -> str:
 
 def lexical_text(title: str, heading: str, text: str) -> str:
     """What a passage is found by: its title, its headings, its text."""
-    return "\n".join(part for part in (title, heading, text) if part)
+    return "\n".join(part for part in (title[:_LONGEST_TITLE], heading[:_LONGEST_TITLE], text) if part)
 
 
 @lru_cache
@@ -96,12 +98,17 @@ def searchable(text: str, *, compounds: bool = True) -> str:
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    more = [part for word in _COMPOUND.findall(text) for part in _COMPOUND_PART.findall(word)] if compounds else []
+    more = [part for word in _compounds(text) for part in _COMPOUND_PART.findall(word)] if compounds else []
     if not text.isascii():
         runs: list[str] = _UNSPACED.findall(text)
         more += [run[at : at + 2] for run in runs for at in range(len(run) - 1)]
         text = _UNSPACED.sub(" ", text)
     return f"{text}\n{' '.join(more)}" if more else text
+
+
+def _compounds(text: str) -> Iterator[str]:
+    words: list[str] = _WORD.findall(text)
+    return (word for word in words if "_" in word or (not word.islower() and _HUMP.search(word)))
 
 
 def query_terms(query: str, language: str) -> tuple[str, ...]:
