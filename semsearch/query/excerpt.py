@@ -26,6 +26,8 @@ class Excerpt:
         path, title, heading, place, line_start, line_end, text, stale: As of Hit.
         before: What stands before it, as far as its end joins the passage; empty at the document's beginning.
         after: What stands after it.
+        previous: The id of the passage before what is shown, to read on from; None at the document's beginning.
+        next: The id of the passage after it.
     """
 
     id: int
@@ -39,6 +41,8 @@ class Excerpt:
     text: str
     after: str
     stale: bool
+    previous: int | None
+    next: int | None
 
 
 def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
@@ -54,41 +58,52 @@ def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
         StoreError: It cannot be read.
     """
     with Database.open_for_reading(index) as database:
-        root = Path(database.head().root)
-        number, _ = find_passage(database, index, target)
-        ids = database.neighbours(number)
-        at = ids.index(number)
-        shown = ids[max(0, at - context) : at + context + 1]
-        stored = database.passages(shown)
-        found = stored[number]
-        passages = [stored[one].passage for one in shown]
-        middle = shown.index(number)
-        return Excerpt(
-            id=number,
-            path=found.file.path,
-            title=found.title,
-            heading=found.passage.heading,
-            place=found.passage.place,
-            line_start=found.passage.line_start,
-            line_end=found.passage.line_end,
-            before=_joined(passages[: middle + 1])[0],
-            text=found.passage.text,
-            after=_joined(passages[middle:])[1],
-            stale=is_stale(root, found.file),
-        )
+        number, _ = find_passage(database, index.name, target)
+        return excerpt_of(database, number, context)
 
 
-def find_passage(database: Database, index: Path, target: str) -> tuple[int, bool]:
+def excerpt_of(database: Database, number: int, context: int) -> Excerpt:
+    """The passage of this id, which is there, in its surroundings."""
+    ids = database.neighbours(number)
+    at = ids.index(number)
+    first, end = max(0, at - context), at + context + 1
+    stored = database.passages(ids[first:end])
+    found = stored[number]
+    passages = [stored[one].passage for one in ids[first:end]]
+    return Excerpt(
+        id=number,
+        path=found.file.path,
+        title=found.title,
+        heading=found.passage.heading,
+        place=found.passage.place,
+        line_start=found.passage.line_start,
+        line_end=found.passage.line_end,
+        before=_joined(passages[: at - first + 1])[0],
+        text=found.passage.text,
+        after=_joined(passages[at - first :])[1],
+        stale=is_stale(Path(database.head().root), found.file),
+        previous=ids[first - 1] if first else None,
+        next=ids[end] if end < len(ids) else None,
+    )
+
+
+def find_passage(database: Database, index: str, target: str, *, from_here: bool = True) -> tuple[int, bool]:
     """The id of the passage that a hit's id, or a path and a line of it, names; and whether it is a path alone.
+
+    Args:
+        database: Where it is looked for.
+        index: The index's name.
+        target: The id; or `PATH` or `PATH:LINE`.
+        from_here: Whether the path may be one that opens from the current folder, too, not only one as in a hit.
 
     Raises:
         InvalidInputError: The index has no such passage.
     """
     by_id = target.isdecimal() and len(target) <= _DIGITS
-    number, whole = (int(target), False) if by_id else _at_line(database, Path(database.head().root), target)
+    number, whole = (int(target), False) if by_id else _at_line(database, target, from_here)
     if number is None or (by_id and number not in database.neighbours(number)):
         raise InvalidInputError(
-            f"the index {index.name!r} has nothing at {target!r}; give a hit's id, or a path in it and a line"
+            f"the index {index!r} has nothing at {target!r}; give a hit's id, or a path in it and a line"
         )
     return number, whole
 
@@ -108,12 +123,12 @@ def is_stale(root: Path, file: FileRow) -> bool:
         return True
 
 
-def _at_line(database: Database, root: Path, target: str) -> tuple[int | None, bool]:
+def _at_line(database: Database, target: str, from_here: bool) -> tuple[int | None, bool]:
     path, colon, line = target.rpartition(":")
     whole = not colon or not line.isdecimal() or len(line) > _DIGITS
     if whole:
         path, line = target, "1"
-    for name in _names(root, path):
+    for name in _names(Path(database.head().root), path) if from_here else (path,):
         if (number := database.passage_at(name, int(line))) is not None:
             return number, whole
     return None, whole

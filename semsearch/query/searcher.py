@@ -17,9 +17,11 @@ from semsearch.encoder.models import Fingerprint
 from semsearch.encoder.reranker import Reranker
 from semsearch.errors import InvalidInputError, ModelMismatchError
 from semsearch.query.batching import Batching
+from semsearch.query.excerpt import Excerpt, excerpt_of, find_passage
 from semsearch.query.ranking import MODES, Wanted, rank
 from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
+from semsearch.query.similar import similar_in
 from semsearch.query.snapshot import Snapshot
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.seal import SEAL
@@ -94,6 +96,7 @@ class Searcher:
         per_document: int | None = 1,
         filter: str | None = None,
         min_score: float | None = None,
+        rerank: bool = True,
         rerank_weight: float = 1.0,
         effort: float = 1.0,
     ) -> list[Hit]:
@@ -110,7 +113,8 @@ class Searcher:
             filter: A condition on documents, such as "path:docs/ and modified>=2026-01-01", as `store.filter_syntax`
                 has it. The hits are the best of the passages for which it holds, however few these are.
             min_score: Hits below this score are left out.
-            rerank_weight: The reranker's share of the score, 0 to 1; of no account without one.
+            rerank: Whether the reranker, if there is one, orders the hits.
+            rerank_weight: The reranker's share of the score, 0 to 1.
             effort: Of approximate search, which large indexes use: more finds more of the nearest and takes longer.
                 1 finds 99 of 100.
 
@@ -126,6 +130,7 @@ class Searcher:
             per_document=per_document,
             filter=filter,
             min_score=min_score,
+            rerank=rerank,
             rerank_weight=rerank_weight,
             effort=effort,
         )[0]
@@ -139,6 +144,7 @@ class Searcher:
         per_document: int | None = 1,
         filter: str | None = None,
         min_score: float | None = None,
+        rerank: bool = True,
         rerank_weight: float = 1.0,
         effort: float = 1.0,
     ) -> list[list[Hit]]:
@@ -148,16 +154,42 @@ class Searcher:
             return []
         with self._current() as snapshot:
             allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
-            wanted = Wanted(max(k, RERANKED) if self._reranker else k, mode, per_document, allowed, effort)
+            reranker = self._reranker if rerank else None
+            wanted = Wanted(max(k, RERANKED) if reranker else k, mode, per_document, allowed, effort)
             vectors = [None] * len(queries) if mode == "lexical" else [*normalize(self._encode(queries))]
             answers = []
             for query, vector in zip(queries, vectors, strict=True):
                 ranked = rank(snapshot, query, vector, wanted)
-                if self._reranker:
-                    ranked = reranked(snapshot, query, ranked, self._reranker, rerank_weight)
+                if reranker:
+                    ranked = reranked(snapshot, query, ranked, reranker, rerank_weight)
                 kept = [one for one in ranked if min_score is None or one.score >= min_score]
                 answers.append(hits_of(snapshot, query, kept[:k]))
             return answers
+
+    def similar(
+        self, target: str, k: int = 10, *, filter: str | None = None, effort: float = 1.0, from_here: bool = True
+    ) -> list[Hit]:
+        """The documents nearest to one that is there, or to one of its passages: as `query.similar.similar`.
+
+        Args:
+            target: A hit's id, `PATH` or `PATH:LINE`.
+            k: How many hits at most.
+            filter: As of `search`.
+            effort: As of `search`.
+            from_here: Whether the path may be one that opens from the current folder, too, not only one as in a hit.
+        """
+        with self._current() as snapshot:
+            return similar_in(snapshot, self.name, target, k, filter=filter, effort=effort, from_here=from_here)
+
+    def excerpt(self, id: int, context: int = 1) -> Excerpt:
+        """A hit's passage, by its id, in its surroundings: as `query.excerpt.excerpt`.
+
+        Raises:
+            InvalidInputError: There is no such passage any more.
+        """
+        with self._current() as snapshot:
+            number, _ = find_passage(snapshot.database, self.name, str(id), from_here=False)
+            return excerpt_of(snapshot.database, number, context)
 
     def close(self) -> None:
         """Close the index."""

@@ -28,19 +28,26 @@ def similar(index: Path, target: str, k: int = 10, *, filter: str | None = None,
         InvalidInputError: The index has no such passage, k is below 1, or the filter cannot be understood.
         StoreError: The index cannot be read.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidInputError(f"k must be a whole number of at least 1, got {k!r}")
     snapshot = Snapshot(index)
     try:
-        passage, whole = find_passage(snapshot.database, index, target)
-        documents, passages = snapshot.database.documents_of([passage])
-        own = passages[documents[passage]]
-        vector = snapshot.document_vectors([own])[0] if whole else snapshot.vectors.vectors([passage])[0]
-        allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
-        # Its own document comes first, and is left out.
-        wanted = Wanted(k + 1, "dense", 1, allowed, effort)
-        ranked = [one for one in rank(snapshot, "", vector, wanted) if one.document != documents[passage]]
-        text = snapshot.database.passages([passage])[passage].passage.text
-        return hits_of(snapshot, text, ranked[:k])
+        return similar_in(snapshot, index.name, target, k, filter=filter, effort=effort)
     finally:
         snapshot.release()
+
+
+def similar_in(
+    snapshot: Snapshot, index: str, target: str, k: int, *, filter: str | None, effort: float, from_here: bool = True
+) -> list[Hit]:
+    """As `similar`, in an index of this name that is open; `from_here` as of `find_passage`."""
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InvalidInputError(f"k must be a whole number of at least 1, got {k!r}")
+    passage, whole = find_passage(snapshot.database, index, target, from_here=from_here)
+    documents, passages = snapshot.database.documents_of([passage])
+    own = passages[documents[passage]]
+    vector = snapshot.document_vectors([own])[0] if whole else snapshot.vectors.vectors([passage])[0]
+    allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
+    # Its own document comes first, and is left out.
+    wanted = Wanted(k + 1, "dense", 1, allowed, effort)
+    ranked = [one for one in rank(snapshot, "", vector, wanted) if one.document != documents[passage]]
+    text = snapshot.database.passages([passage])[passage].passage.text
+    return hits_of(snapshot, text, ranked[:k])
