@@ -2,6 +2,7 @@
 
 SemsearchError
 ├── InvalidInputError            an argument that cannot be used: k=0, an empty query (also a ValueError)
+│   └── NoSuchPassageError       a hit's id or a place that the index does not have
 ├── CorpusError
 │   ├── SourceNotFoundError      a path to index that is not there
 │   ├── NothingToIndexError      a source without one readable document
@@ -42,6 +43,10 @@ class SemsearchError(Exception):
 
 class InvalidInputError(SemsearchError, ValueError):
     """An argument that cannot be used."""
+
+
+class NoSuchPassageError(InvalidInputError):
+    """A hit's id or a place that the index does not have."""
 
 
 class CorpusError(SemsearchError):

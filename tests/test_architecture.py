@@ -23,7 +23,8 @@ ROOMS = {
     "indexer": {"corpus", "encoder", "store"},
     "query": {"corpus", "encoder", "store"},
     "evaluation": {"encoder", "store", "indexer", "query"},
-    "cli": {"corpus", "encoder", "store", "indexer", "query", "evaluation"},
+    "server": {"corpus", "encoder", "store", "indexer", "query"},
+    "cli": {"corpus", "encoder", "store", "indexer", "query", "evaluation", "server"},
 }
 # Heavy libraries and the only modules that may import them.
 HOMES = {
@@ -38,7 +39,14 @@ HOMES = {
     "python_calamine": {"corpus/readers/sheets.py"},
     "ir_measures": {"evaluation/measures.py"},
     "scipy": {"evaluation/sts.py"},
-    "click": {f"cli/{name}.py" for name in ("__init__", "commands", "evaluating", "options", "output", "searching")},
+    "click": {
+        f"cli/{name}.py" for name in ("__init__", "commands", "evaluating", "options", "output", "searching", "serving")
+    },
+    "fastapi": {"server/app.py"},
+    "prometheus_client": {"server/metrics.py"},
+    "pydantic": {"server/schemas.py"},
+    "starlette": {f"server/{name}.py" for name in ("app", "embeddings", "guard", "metrics", "run")},
+    "uvicorn": {"server/run.py"},
 }
 
 

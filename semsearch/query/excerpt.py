@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from semsearch.errors import InvalidInputError
+from semsearch.errors import NoSuchPassageError
 from semsearch.store.database import Database
 from semsearch.store.manifest import FileRow
 from semsearch.types import Passage
@@ -54,7 +54,7 @@ def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
         context: Passages of the same document that are shown before and after it.
 
     Raises:
-        InvalidInputError: The index has no such passage.
+        NoSuchPassageError: The index has no such passage.
         StoreError: It cannot be read.
     """
     with Database.open_for_reading(index) as database:
@@ -97,12 +97,12 @@ def find_passage(database: Database, index: str, target: str, *, from_here: bool
         from_here: Whether the path may be one that opens from the current folder, too, not only one as in a hit.
 
     Raises:
-        InvalidInputError: The index has no such passage.
+        NoSuchPassageError: The index has no such passage.
     """
     by_id = target.isdecimal() and len(target) <= _DIGITS
     number, whole = (int(target), False) if by_id else _at_line(database, target, from_here)
     if number is None or (by_id and number not in database.neighbours(number)):
-        raise InvalidInputError(
+        raise NoSuchPassageError(
             f"the index {index!r} has nothing at {target!r}; give a hit's id, or a path in it and a line"
         )
     return number, whole

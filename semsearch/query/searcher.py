@@ -83,6 +83,11 @@ class Searcher:
         return self._encoder.fingerprint.model
 
     @property
+    def encoder(self) -> Encoder:
+        """The model itself."""
+        return self._encoder
+
+    @property
     def root(self) -> Path:
         """The folder that the hits' paths are relative to."""
         return self._snapshot.root
@@ -185,7 +190,7 @@ class Searcher:
         """A hit's passage, by its id, in its surroundings: as `query.excerpt.excerpt`.
 
         Raises:
-            InvalidInputError: There is no such passage any more.
+            NoSuchPassageError: There is no such passage any more.
         """
         with self._current() as snapshot:
             number, _ = find_passage(snapshot.database, self.name, str(id), from_here=False)

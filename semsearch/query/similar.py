@@ -25,7 +25,8 @@ def similar(index: Path, target: str, k: int = 10, *, filter: str | None = None,
         effort: As of `Searcher.search`.
 
     Raises:
-        InvalidInputError: The index has no such passage, k is below 1, or the filter cannot be understood.
+        NoSuchPassageError: The index has no such passage.
+        InvalidInputError: k is below 1, or the filter cannot be understood.
         StoreError: The index cannot be read.
     """
     snapshot = Snapshot(index)

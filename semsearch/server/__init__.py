@@ -1,0 +1,1 @@
+"""HTTP: the JSON API and what guards it, over the same `Searcher`."""

@@ -1,0 +1,215 @@
+"""What the API takes and gives. Names are those of `Searcher.search` and `Hit`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from semsearch.query.excerpt import Excerpt
+from semsearch.server import limits
+from semsearch.types import Hit
+
+Mode = Literal["hybrid", "dense", "lexical"]
+# Not white space alone, and no NUL, which no text that is searched has.
+Query = Annotated[
+    str, StringConstraints(min_length=1, max_length=limits.QUERY_CHARACTERS, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")
+]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Narrowed(_Asked):
+    index: Name | None = Field(None, description="Its name; may be left out if only one is served.")
+    k: int = Field(10, ge=1, le=limits.K, description="How many hits at most.")
+    filter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=limits.FILTER_CHARACTERS,
+        description="A condition on documents, such as `path:docs/ and modified>=2026-01-01`.",
+    )
+    effort: float = Field(1.0, gt=0, le=limits.EFFORT, description="Of approximate search: more finds more.")
+
+
+class _Search(_Narrowed):
+    mode: Mode = "hybrid"
+    per_document: int = Field(1, ge=1, le=limits.K, description="How many passages of a document at most.")
+    passages: bool = Field(False, description="Rank passages without regard to their documents.")
+    min_score: float | None = Field(None, allow_inf_nan=False, description="Leave out hits below this score.")
+    rerank: bool = Field(False, description="Let the server's cross-encoder, if it has one, order the first 50.")
+    rerank_weight: float = Field(1.0, ge=0, le=1, description="Its share of the score.")
+
+
+class SearchParameters(_Search):
+    """One query, in the address."""
+
+    query: Query
+
+
+class SearchRequest(_Search):
+    """One query, or several that are embedded together."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [{"query": "my tap drips", "k": 3}, {"queries": ["my tap drips", "frozen pipes"]}],
+            "oneOf": [{"required": ["query"]}, {"required": ["queries"]}],
+        },
+    )
+    # What is not given is empty, and not validated; null is not taken.
+    query: Query = Field(default_factory=str)
+    queries: list[Query] = Field(default_factory=list, min_length=1, max_length=limits.QUERIES)
+
+    @model_validator(mode="after")
+    def _one(self) -> SearchRequest:
+        if len(self.model_fields_set & {"query", "queries"}) != 1:
+            raise ValueError("give either `query` or `queries`")
+        return self
+
+    @property
+    def asked(self) -> list[str]:
+        """The queries."""
+        return self.queries or [self.query]
+
+
+class SimilarParameters(_Narrowed):
+    """More like what is there."""
+
+    target: Annotated[str, StringConstraints(min_length=1, max_length=limits.TARGET_CHARACTERS)] = Field(
+        description="A hit's id, or PATH or PATH:LINE as in a hit."
+    )
+
+
+class DocumentParameters(_Asked):
+    """A hit in its surroundings."""
+
+    id: int = Field(ge=1, lt=2**63, description="Of a hit, or `previous` or `next` of an answer, to read on.")
+    index: Name | None = Field(None, description="Its name; may be left out if only one is served.")
+    context: int = Field(5, ge=0, le=limits.CONTEXT, description="Passages before and after it.")
+
+
+class SearchAnswer(BaseModel):
+    """The hits of one query, the best first."""
+
+    query: str
+    index: str
+    model: str
+    took_ms: int
+    hits: list[Hit]
+
+
+class Answered(BaseModel):
+    """One query of several, and its hits."""
+
+    id: str = Field(description="Its number, from 1.")
+    query: str
+    hits: list[Hit]
+
+
+class SearchAnswers(BaseModel):
+    """The hits of several queries."""
+
+    index: str
+    model: str
+    took_ms: int
+    queries: list[Answered]
+
+
+class SimilarAnswer(BaseModel):
+    """What is near a document or passage."""
+
+    similar_to: str
+    index: str
+    hits: list[Hit]
+
+
+class DocumentAnswer(BaseModel):
+    """A passage in its surroundings."""
+
+    index: str
+    document: Excerpt
+
+
+class ServedIndex(BaseModel):
+    """What an index says of itself; `error` tells what is wrong with one that cannot be read."""
+
+    name: str
+    model: str
+    dim: int
+    generation: int
+    files: int
+    documents: int
+    passages: int
+    bytes: int
+    built: str
+    error: str | None
+
+
+class ServedIndexes(BaseModel):
+    """The indexes that are served."""
+
+    indexes: list[ServedIndex]
+    can_rerank: bool
+
+
+class EmbeddingsRequest(BaseModel):
+    """As OpenAI's; members that are not known are passed over."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={"examples": [{"model": "all-MiniLM-L6-v2", "input": ["my tap drips", "frozen pipes"]}]},
+    )
+    model: Annotated[str, StringConstraints(min_length=1, max_length=255)] = Field(
+        description="That of an index that is served, with or without what stands before the slash."
+    )
+    input: (
+        Annotated[str, StringConstraints(min_length=1, max_length=limits.TEXT_CHARACTERS)]
+        | Annotated[
+            list[Annotated[str, StringConstraints(min_length=1, max_length=limits.TEXT_CHARACTERS)]],
+            Field(min_length=1, max_length=limits.TEXTS),
+        ]
+    )
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class Embedding(BaseModel):
+    """One vector, of length 1; in base64 as little-endian float32."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Tokens that were embedded."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(BaseModel):
+    """As OpenAI's."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong, and what to do."""
+
+    message: str
+    type: str
+    param: Any = None
+    code: Any = None
+
+
+class ErrorAnswer(BaseModel):
+    """An error."""
+
+    error: ErrorDetail

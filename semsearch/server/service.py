@@ -1,0 +1,123 @@
+"""The searchers behind the API, and the threads that they work in."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from semsearch.errors import IndexNotFoundError, InvalidInputError, SemsearchError
+from semsearch.query.searcher import Searcher
+from semsearch.server.limits import WORK_SECONDS
+from semsearch.store.catalog import IndexInfo, describe_all, index_names
+
+T = TypeVar("T")
+
+
+class BusyError(SemsearchError):
+    """As many requests wait as may wait, or one has waited as long as it may."""
+
+
+class Service:
+    """The indexes of a folder, opened when they are first asked for; work runs in a few threads of its own."""
+
+    def __init__(
+        self,
+        indexes: Path,
+        names: Sequence[str] = (),
+        *,
+        model: str | None = None,
+        reranker: str | None = None,
+        threads: int,
+        waiting: int,
+    ) -> None:
+        """Serve indexes.
+
+        Args:
+            indexes: The folder that they are in.
+            names: Which of them; all, also those that come later, if none is named.
+            model: As of `Searcher`, for all of them.
+            reranker: As of `Searcher`.
+            threads: Requests that are worked on at once.
+            waiting: Requests that may wait for that; more are refused.
+        """
+        self._indexes = indexes
+        self._names = tuple(names)
+        self._model = model
+        self._reranker = reranker
+        self._searchers: dict[str, Searcher] = {}
+        self._opening = threading.Lock()
+        self._room = threads + waiting
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self.in_flight = 0
+
+    @property
+    def can_rerank(self) -> bool:
+        """Whether there is a reranker."""
+        return self._reranker is not None
+
+    def names(self) -> list[str]:
+        """The names of the indexes that are served and there, sorted."""
+        there = index_names(self._indexes)
+        return [name for name in there if name in self._names] if self._names else there
+
+    def describe(self) -> list[IndexInfo]:
+        """What each of them says of itself."""
+        names = set(self.names())
+        return [one for one in describe_all(self._indexes) if one.name in names]
+
+    def searcher(self, name: str | None) -> Searcher:
+        """The searcher of an index; the name may be left out if only one is served.
+
+        Raises:
+            IndexNotFoundError: There is none of that name.
+            InvalidInputError: Several are served, and none was named.
+            SemsearchError: It cannot be opened.
+        """
+        names = self.names()
+        if name is None and len(names) > 1:
+            raise InvalidInputError(f"several indexes are served: {', '.join(names)}; name one as `index`")
+        if name is None and names:
+            name = names[0]
+        if name not in names:
+            known = f"there are: {', '.join(names)}" if names else "there are none"
+            raise IndexNotFoundError(f"no index {name!r} is served; {known}" if name else "no index is served yet")
+        with self._opening:
+            if name not in self._searchers:
+                self._searchers[name] = Searcher(self._indexes / name, model=self._model, reranker=self._reranker)
+            return self._searchers[name]
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do it in a thread.
+
+        Raises:
+            BusyError: There is no room, or it took too long.
+        """
+        if self.in_flight >= self._room:
+            raise BusyError("too many requests are under way; try again in a moment")
+        loop = asyncio.get_running_loop()
+        self.in_flight += 1
+
+        def done(_: Future[T]) -> None:
+            # A thread cannot be stopped: who has stopped waiting for it still takes its room until it ends.
+            loop.call_soon_threadsafe(self._done)
+
+        future = self._threads.submit(work)
+        future.add_done_callback(done)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), WORK_SECONDS)
+        except TimeoutError:
+            raise BusyError(f"it took longer than {WORK_SECONDS:.0f} s; ask for less, or try again later") from None
+
+    def _done(self) -> None:
+        self.in_flight -= 1
+
+    def close(self) -> None:
+        """End the threads, and close all that is open."""
+        self._threads.shutdown(cancel_futures=True)
+        for searcher in self._searchers.values():
+            searcher.close()
+        self._searchers.clear()
