@@ -94,11 +94,11 @@ def keys() -> Iterator[bytes]:
 
 
 def oversize() -> Iterator[tuple[int, bytes]]:
-    yield 413, request("/api/search", f"Content-Length: {MIB + 1}", method="POST")
+    yield 413, request("/api/search", f"Content-Length: {16 * MIB + 1}", method="POST")
     yield 413, request("/api/search", f"Content-Length: {10**17}", method="POST")
-    yield 413, body(b'{"query": "' + b"a" * MIB + b'"}')
+    yield 413, body(b'{"query": "' + b"a" * 4 * MIB + b'"}')
     chunk = b"10000\r\n" + b"a" * 65536 + b"\r\n"
-    yield 413, request("/api/search", "Transfer-Encoding: chunked", method="POST") + chunk * 20
+    yield 413, request("/api/search", "Transfer-Encoding: chunked", method="POST") + chunk * 70
     yield 414, request("/api/search?query=" + "a" * 140_000)
     yield 431, request("/api/indexes", *(f"X-{n}: {'a' * 1000}" for n in range(20)))
     yield 431, request("/api/indexes", "X-Long: " + "a" * 20_000)

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from semsearch.server.limits import BODY, BODY_SECONDS, HEADERS, TARGET
+from semsearch.server.limits import BODY, BODY_SECONDS, DRAIN_SECONDS, DRAINED, HEADERS, TARGET
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # What says nothing of the documents, so that the page can be opened and ask for the key.
@@ -181,23 +181,30 @@ async def _body(headers: dict[str, list[str]], receive: Receive) -> bytes:
     too_large = Refused(413, f"the body is too large; at most {BODY} bytes are taken", {"connection": "close"})
     if not declared.isdecimal() or len(declared) > 18:
         raise Refused(400, f"the Content-Length {declared!r} is no number of bytes")
-    if int(declared) > BODY:
+    if int(declared) > DRAINED:
         raise too_large
     chunks, total = [], 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
+        async with asyncio.timeout(BODY_SECONDS) as deadline:
+            while total <= DRAINED:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     break
-                chunks.append(message.get("body", b""))
-                total += len(chunks[-1])
-                if total > BODY:
-                    raise too_large
+                total += len(message.get("body", b""))
+                if total <= BODY:
+                    chunks.append(message.get("body", b""))
+                elif chunks:
+                    chunks = []
+                    deadline.reschedule(asyncio.get_running_loop().time() + DRAIN_SECONDS)
                 if not message.get("more_body"):
                     break
     except TimeoutError:
-        raise Refused(408, f"the body did not come within {BODY_SECONDS:.0f} s", {"connection": "close"}) from None
+        if total > BODY:
+            raise too_large from None
+        late = f"the body did not come within {BODY_SECONDS:.0f} s"
+        raise Refused(408, late, {"connection": "close"}) from None
+    if total > BODY:
+        raise too_large
     return b"".join(chunks)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-# Bytes of a request's body, of its target (path and query string) and of its headers together.
-BODY = 1 << 20
+# Bytes of a request's body; of its target, which is path and query string; and of its headers together.
+BODY = 4 << 20
+# Of a body that is too large so much is read and thrown away, as who is still sending when the connection is closed may
+# never see the answer.
+DRAINED = 16 << 20
+DRAIN_SECONDS = 2.0
 TARGET = 128 << 10
 HEADERS = 16 << 10
 # Seconds in which a request's headers, and then its body, must have come.
@@ -27,4 +31,4 @@ CONTEXT = 50
 EFFORT = 16.0
 # Texts of one request for embeddings, and characters of each; the body's limit comes first for many long ones.
 TEXTS = 256
-TEXT_CHARACTERS = 100_000
+TEXT_CHARACTERS = 16_384

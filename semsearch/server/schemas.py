@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from semsearch.query.excerpt import Excerpt
 from semsearch.server import limits
+from semsearch.server.filter_schema import PATTERN
 from semsearch.types import Hit
 
 Mode = Literal["hybrid", "dense", "lexical"]
-# Not white space alone, and no NUL, which no text that is searched has.
+# Not white space alone, and no NUL, which no text that is searched has. Regular expressions differ in what white space
+# is between languages, and those who read the schema have others than Python's.
 Query = Annotated[
-    str, StringConstraints(min_length=1, max_length=limits.QUERY_CHARACTERS, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")
+    str,
+    StringConstraints(
+        min_length=1, max_length=limits.QUERY_CHARACTERS, pattern=r"^[^\x00]*[^\s\x00\x1c-\x1f\x85\ufeff][^\x00]*$"
+    ),
+]
+Condition = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=limits.FILTER_CHARACTERS),
+    # For the schema alone: what is beyond it, and well formed, is taken as well.
+    Field(json_schema_extra={"pattern": PATTERN}),
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# JSON has no integers of its own: 5.0 is one.
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class _Asked(BaseModel):
@@ -24,19 +43,16 @@ class _Asked(BaseModel):
 
 class _Narrowed(_Asked):
     index: Name | None = Field(None, description="Its name; may be left out if only one is served.")
-    k: int = Field(10, ge=1, le=limits.K, description="How many hits at most.")
-    filter: str | None = Field(
-        None,
-        min_length=1,
-        max_length=limits.FILTER_CHARACTERS,
-        description="A condition on documents, such as `path:docs/ and modified>=2026-01-01`.",
+    k: Whole = Field(10, ge=1, le=limits.K, description="How many hits at most.")
+    filter: Condition | None = Field(
+        None, description="A condition on documents, such as `path:docs/ and modified>=2026-01-01`."
     )
     effort: float = Field(1.0, gt=0, le=limits.EFFORT, description="Of approximate search: more finds more.")
 
 
 class _Search(_Narrowed):
     mode: Mode = "hybrid"
-    per_document: int = Field(1, ge=1, le=limits.K, description="How many passages of a document at most.")
+    per_document: Whole = Field(1, ge=1, le=limits.K, description="How many passages of a document at most.")
     passages: bool = Field(False, description="Rank passages without regard to their documents.")
     min_score: float | None = Field(None, allow_inf_nan=False, description="Leave out hits below this score.")
     rerank: bool = Field(False, description="Let the server's cross-encoder, if it has one, order the first 50.")
