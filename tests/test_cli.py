@@ -185,6 +185,8 @@ def test_every_command_is_documented(run: Run) -> None:
     readme = (CORPUS.parent.parent / "README.md").read_text(encoding="utf-8")
     listed = run("--help").stdout.split("Commands:")[1].split("\n")
     commands = [line.split()[0] for line in listed if line.strip()]
-    assert commands == "compact delete eval export formats import index info list query show similar verify".split()
+    assert (
+        commands == "compact delete eval export formats import index info list query serve show similar verify".split()
+    )
     for command in commands:
         assert f"semsearch {command}" in readme

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from conftest import CORPUS, ROOT, Run
+from serving import serving
 
 from semsearch import Searcher
 
@@ -44,6 +45,14 @@ def test_the_python_snippets_run(tmp_path: Path) -> None:
         assert not done.stdout or done.stdout.startswith("programming/race-conditions.md:")
     with Searcher(tmp_path / "indexes" / "tickets") as searcher:
         assert sorted(hit.path for hit in searcher.search("paper")) == ["tickets/1", "tickets/2", "tickets/3"]
+
+
+def test_the_server_answers_the_command(tmp_path: Path, sample_index: Path) -> None:
+    (url,) = re.findall(r"^curl '(http\S+)'$", README, re.MULTILINE)
+    shutil.copytree(sample_index, tmp_path / "indexes" / "corpus")
+    with serving(tmp_path / "indexes") as server:
+        found = server.client.get(url.replace("http://127.0.0.1:8765", server.url)).json()
+    assert found["hits"][0]["path"] == "home/dripping-tap.md"
 
 
 def test_make_targets_of_the_readme_exist() -> None:

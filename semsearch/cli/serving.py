@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from semsearch.cli.options import indexes_option
+from semsearch.cli.output import printable
+from semsearch.errors import SemsearchError
 
 
 @click.command()
@@ -65,8 +67,13 @@ def serve(
     for name in names:
         find_index(indexes, name)
     service = Service(indexes, names, model=model, reranker=reranker, threads=threads, waiting=queue)
-    for name in service.names():  # opened now, errors and all, so that the first request need not wait for it
-        service.searcher(name).search("ready", k=1)
+    for name in service.names():  # opened now, so that the first request need not wait for it
+        try:
+            service.searcher(name).search("ready", k=1)
+        except SemsearchError as error:
+            if names:
+                raise
+            click.echo(f"{click.style('warning', fg='yellow')}: {printable(str(error))}", err=True)
     own = f"[{host}]" if ":" in host else host
     allowed = [*LOOPBACK, *hosts, "*" if is_any(host) else own]
     with listen(host, port) as listening:
