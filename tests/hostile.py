@@ -44,7 +44,7 @@ def _text() -> Made:
     yield "nul.txt", "a\0b"
     yield "giant-word.txt", "a" * 8 * MIB
     yield "giant-line.txt", "word " * (MIB // 4)
-    yield "base64.txt", base64.b64encode(random.Random(0).randbytes(MIB))
+    yield "base64.txt", base64.b64encode(random.Random(0).randbytes(MIB // 4))
     yield "newlines.txt", "a" + "\n" * 4 * MIB + "b"
     yield "returns.txt", "a\r" * (MIB // 4)
     yield "spaces.txt", "a" + " " * 4 * MIB + "b"
@@ -142,7 +142,7 @@ def _records() -> Made:
     yield "deep.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}"
     yield "numbers.jsonl", '{"text": "a", "n": ' + "9" * 10_000 + "}"
     yield "not-a-number.jsonl", '{"text": "a", "n": NaN, "m": 1e999}'
-    yield "giant.jsonl", json.dumps({"_id": "1", "title": "", "text": "word " * (MIB // 4)})
+    yield "giant.jsonl", json.dumps({"_id": "1", "title": "", "text": "word " * (MIB // 16)})
     yield "broken.jsonl", '{"text": "a"}\n{"text": \n'
     yield "array.jsonl", "[1, 2]\n"
     yield "surrogates.jsonl", '{"text": "a \\ud800 b"}'
@@ -150,7 +150,7 @@ def _records() -> Made:
     yield "columns.csv", ",".join(f"c{i}" for i in range(50_000)) + "\n" + ",".join("1" * 50_000)
     yield "open-quote.csv", 'a,b\n"never ends,' + "x\n" * 100_000
     yield "cell.csv", f'a,b\n"{"word " * 100_000}",1\n'
-    yield "ragged.csv", "a,b\n" + "\n".join("1," * (i % 50) for i in range(5000))
+    yield "ragged.csv", "a,b\n" + "\n".join("1," * (i % 50) for i in range(1000))
     yield "header.csv", "a,b,c\n"
     yield "nul.csv", b"a,b\n1,\0\n"
 

@@ -213,3 +213,10 @@ def test_arguments_of_a_search_are_checked(sample_index: Path) -> None:
         assert [hits[0].path for hits in searcher.search_batch(["tap", "bread"], k=1)] == [
             searcher.search(query, k=1)[0].path for query in ("tap", "bread")
         ]
+
+
+def test_metadata_is_json_that_all_can_read(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("---\nratio: .nan\nmost: .inf\nyear: 2020\n---\nA tap that drips\n")
+    Indexer(tmp_path / "index").update(tmp_path / "a.md")
+    with Searcher(tmp_path / "index") as searcher:
+        assert searcher.search("tap")[0].metadata == {"ratio": None, "most": None, "year": 2020}

@@ -194,7 +194,8 @@ class Database:
                     document[0],
                     FileRow.of(file[:-1]),
                     document[2],
-                    json.loads(document[3]),
+                    # NaN and the infinities are Python's alone, and would make what is printed no JSON.
+                    json.loads(document[3], parse_constant=lambda _: None),
                     Passage(*passage[2:-2]),
                 )
         if missing := set(ids) - found.keys():
