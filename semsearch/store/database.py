@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
@@ -66,6 +67,10 @@ class Database:
         """Wrap a connection; `open_for_reading` makes one."""
         self._index = index
         self._connection = connection
+        # A filter calls back into Python, with SQLite's own lock held: who waits for that lock with the interpreter's
+        # would wait for ever.
+        self._lock = threading.Lock()
+        self._filters = False
 
     @classmethod
     def open_for_reading(cls, index: Path) -> Database:
@@ -294,7 +299,7 @@ class Database:
         """
         documents, values = self.matching_documents(condition)
         statement = f"SELECT id FROM passages WHERE document_id IN ({documents}) ORDER BY id"
-        return [row[0] for row in self.rows(statement, values)]
+        return [row[0] for row in self._rows(statement, values)]
 
     def matching_documents(self, condition: str) -> tuple[str, list[object]]:
         """A statement that selects the ids of the documents for which a filter holds, and its values.
@@ -306,7 +311,10 @@ class Database:
         from semsearch.store.filters import register
 
         where, values = parse_filter(condition).where()
-        register(self._connection)
+        with self._lock:
+            if not self._filters:
+                register(self._connection)
+                self._filters = True
         return f"SELECT d.id FROM documents d JOIN files f ON f.id = d.file_id WHERE {where}", values
 
     def files(self) -> Iterator[FileRow]:
@@ -321,13 +329,20 @@ class Database:
             yield FileRow.of(row[:-1])
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with translated(self._index):
+        with translated(self._index), self._lock:
             return self._connection.execute(statement, values).fetchall()
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """The rows of a query, one after the other."""
         with translated(self._index):
-            yield from self._connection.execute(statement, values)
+            with self._lock:
+                cursor = self._connection.execute(statement, values)
+            while True:
+                with self._lock:
+                    some = cursor.fetchmany(_SOME)
+                if not some:
+                    return
+                yield from some
 
     def _damaged(self, what: str) -> DamagedIndexError:
         return DamagedIndexError(f"damaged index: {self._index / DATABASE}: {what} is not what was written; {REMEDY}")
