@@ -228,6 +228,25 @@ def test_threads_share_a_searcher_while_it_is_written(tmp_path: Path, encoder: E
     assert total == 2000
 
 
+def test_threads_filter_and_read_at_once(index: Path, encoder: Encoder) -> None:
+    """SQLite calls back into Python for a filter, which must not meet another thread that waits for SQLite."""
+    done = threading.Semaphore(0)
+    with Searcher(index, model=encoder) as searcher:
+
+        def ask(number: int) -> None:
+            for at in range(100):
+                if number % 2:
+                    searcher.search("rope", k=3, filter="path:docs/ or nothing:here", mode="lexical")
+                else:
+                    searcher.excerpt(at + 1)
+            done.release()
+
+        for number in range(4):
+            threading.Thread(target=ask, args=(number,), daemon=True).start()
+        for _ in range(4):
+            assert done.acquire(timeout=60), "they wait for each other, or one failed"
+
+
 def test_a_closed_searcher_says_so(index: Path, encoder: Encoder) -> None:
     searcher = Searcher(index, model=encoder)
     searcher.close()
