@@ -13,6 +13,7 @@ import pytest
 from checkpoints import small_checkpoint
 
 from semsearch import Document, Encoder, Indexer, Searcher, SemsearchError
+from semsearch.store.lexical import LexicalReader
 from semsearch.store.verify import verify
 
 COMMITS = 200
@@ -82,21 +83,49 @@ def test_every_answer_is_of_one_generation(tmp_path: Path, model: Path) -> None:
     indexer = Indexer(index, model=Encoder(str(model)))
     indexer.update(generation(0))
     readers = [start(READER, index, model, stop) for _ in range(4)]
-    for number in range(1, COMMITS + 1):
-        if number % 7 == 0:
-            indexer.compact()
-        indexer.update(generation(number))
-        assert all(reader.poll() is None for reader in readers)
-    stop.touch()
-    seen = 0
-    for reader in readers:
-        output, errors = reader.communicate(timeout=120)
-        assert reader.returncode == 0, errors
-        generations, last, mixed = json.loads(output)
-        assert (last, mixed) == (COMMITS, [])
-        seen += generations
+    try:
+        for number in range(1, COMMITS + 1):
+            if number % 7 == 0:
+                indexer.compact()
+            indexer.update(generation(number))
+            died = [reader.communicate()[1] for reader in readers if reader.poll() is not None]
+            assert not died, died[0]
+        stop.touch()
+        seen = 0
+        for reader in readers:
+            output, errors = reader.communicate(timeout=120)
+            assert reader.returncode == 0, errors
+            generations, last, mixed = json.loads(output)
+            assert (last, mixed) == (COMMITS, [])
+            seen += generations
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
     assert seen > 20, "they did read while it was written"
     assert list(verify(index)) == []
+
+
+def test_a_writer_may_remove_what_is_being_opened(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, encoder = tmp_path / "index", Encoder(str(model))
+    indexer = Indexer(index, model=encoder)
+    indexer.update(generation(0))
+    opened, left = LexicalReader._open, [*range(1, 6)]
+
+    def removed_meanwhile(reader: LexicalReader) -> object:
+        if not left:
+            return opened(reader)
+        listed = (reader._folder / "meta.json").read_bytes()
+        indexer.update(generation(left.pop(0)))
+        # As far as the writer came when it was looked at.
+        reader._folder.mkdir(parents=True)
+        (reader._folder / "meta.json").write_bytes(listed)
+        return opened(reader)
+
+    monkeypatch.setattr(LexicalReader, "_open", removed_meanwhile)
+    with Searcher(index, model=encoder) as searcher:
+        hits = searcher.search("which generation", k=20, per_document=None)
+    assert {hit.text for hit in hits} == {f"The part {i} is of generation 5" for i in range(5)}
 
 
 def test_of_many_writers_one_wins(tmp_path: Path, model: Path) -> None:

@@ -279,6 +279,13 @@ def test_it_is_refused(server: Server, kind: str) -> None:
     assert "Traceback" not in server.log
 
 
+def test_another_protocol_has_one_answer_and_no_more(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SLOWEST) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\n")
+        assert answer_of(connection)[0] == 505
+        assert connection.recv(1) == b"", "it is closed"
+
+
 def test_who_is_slow_is_not_waited_for(server: Server) -> None:
     began = [
         b"",

@@ -33,22 +33,27 @@ class Snapshot:
         """
         self._users = 1
         self._lock = threading.Lock()
-        for attempt in (1, 2, 3):
+        self.generation = 0
+        while True:
             self.database = Database.open_for_reading(index)
             try:
-                self._open(index, self.database.head())
+                head = self.database.head()
+                failed, self.generation = self.generation, head.generation
+                self._open(index, head)
                 return
-            except FileNotFoundError as error:
-                # A writer removed it after the manifest was read; but not each time.
+            except (DamagedIndexError, FileNotFoundError) as error:
                 self.database.close()
-                if attempt == 3:
+                # A writer may have removed a file after the manifest was read; then there is a newer generation.
+                if self.generation != failed:
+                    continue
+                if isinstance(error, FileNotFoundError):
                     raise DamagedIndexError(f"damaged index: {error.filename} is missing; {REMEDY}") from None
+                raise
             except BaseException:
                 self.database.close()
                 raise
 
     def _open(self, index: Path, head: Head) -> None:
-        self.generation = head.generation
         self.root = Path(head.root)
         self.made_with = Fingerprint.from_json(head.fingerprint)
         self.vectors = VectorReader(index, self.database.segments(), self.made_with.dim)

@@ -113,7 +113,8 @@ class Guard:
 
     def _headers(self, scope: Scope) -> dict[str, list[str]]:
         if scope["http_version"] not in ("1.0", "1.1"):
-            raise Refused(505, f"this server speaks HTTP/1.1, not HTTP/{scope['http_version']}")
+            message = f"this server speaks HTTP/1.1, not HTTP/{scope['http_version']}"
+            raise Refused(505, message, {"connection": "close"})  # what else is sent is not HTTP/1.1, either
         target = len(scope.get("raw_path") or b"") + len(scope["query_string"])
         if target > TARGET:
             raise Refused(414, f"the address has {target} bytes; at most {TARGET} are taken")

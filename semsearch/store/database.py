@@ -83,7 +83,8 @@ class Database:
             IndexFormatError: Written by a newer or an older semsearch.
             DamagedIndexError: The database or its seal is not what was written.
         """
-        for attempt in (1, 2, 3):
+        last = None
+        while True:
             database = cls._snapshot(index)
             try:
                 generation, seal = database.head().generation, read_seal(index)
@@ -93,9 +94,10 @@ class Database:
             if seal.allows(generation):
                 return database
             database.close()
-            # Another generation may have been committed in between; but not each time.
-            if attempt == 3:
+            # Another generation may have been committed in between; then the next look finds others.
+            if last == (generation, seal.generation):
                 break
+            last = generation, seal.generation
         raise DamagedIndexError(
             f"damaged index: {index / DATABASE} is of generation {generation}, its seal of {seal.generation}; "
             f"a part of what was committed is lost; {REMEDY}"

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,14 +229,15 @@ class LexicalReader:
             FileNotFoundError: It is not there.
         """
         self._folder = index / LEXICAL / lexical.uuid
+        self._files = lexical.files
         self.language = lexical.language
         for name, record in lexical.files.items():
             (check_file if whole else check_size)(self._folder / name, record)
         with self._understood():
-            self._schema, self._searcher = self._open(lexical.files)
+            self._schema, self._searcher = self._open()
             self.count = int(self._searcher.num_docs)
 
-    def _open(self, files: Mapping[str, FileRecord]) -> tuple[Any, Any]:
+    def _open(self) -> tuple[Any, Any]:
         # tantivy locks a folder that it reads, and watches it; so it gets one of its own, which is gone when all is
         # mapped: the index folder may be one that cannot be written.
         try:
@@ -244,7 +245,7 @@ class LexicalReader:
         except OSError as error:
             raise StorageError(f"cannot make a temporary folder: {error.strerror}; set TMPDIR to one") from None
         try:
-            for file in files:
+            for file in self._files:
                 os.symlink((self._folder / file).resolve(), Path(name, file))
             opened = tantivy.Index.open(name)
             opened.config_reader("manual")
@@ -262,8 +263,6 @@ class LexicalReader:
         except BaseException as error:
             if not isinstance(error, ValueError | RuntimeError) and not _is_panic(error):
                 raise
-            for path in (self._folder, self._folder / _META):
-                path.stat()  # a writer may have removed it meanwhile
             raise DamagedIndexError(f"damaged index: {self._folder}: tantivy cannot read it; {REMEDY}") from None
 
     def parse(self, query: str) -> LexicalQuery | None:
