@@ -1,41 +1,40 @@
-"""Queries of several threads, embedded together."""
+"""What several threads ask for, worked on together."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-Vectors = NDArray[np.float32]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class _Request:
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = texts
-        self.vectors: Vectors | None = None
+class _Request(Generic[T, R]):
+    def __init__(self, items: Sequence[T]) -> None:
+        self.items = items
+        self.results: Sequence[R] | None = None
         self.error: BaseException | None = None
 
 
-class Batching:
-    """Encodes for many threads, a batch at a time: what comes while one is being encoded makes up the next."""
+class Batching(Generic[T, R]):
+    """Works for many threads, a batch at a time: what comes while one is worked on makes up the next."""
 
-    def __init__(self, encode: Callable[[Sequence[str]], Vectors]) -> None:
-        """Encode by this function, which is never called twice at once."""
-        self._encode = encode
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
+        """Work by this function, which gives a result for each item, and is never called twice at once."""
+        self._work = work
         self._condition = threading.Condition()
-        self._waiting: list[_Request] = []
+        self._waiting: list[_Request[T, R]] = []
         self._busy = False
 
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        """The vectors (n, dim) of texts, as the function gives them; its errors, too."""
-        request = _Request(texts)
+    def __call__(self, items: Sequence[T]) -> Sequence[R]:
+        """The results of these items, as the function gives them; its errors, too."""
+        request = _Request[T, R](items)
         with self._condition:
             self._waiting.append(request)
-            while self._busy and request.vectors is None and request.error is None:
+            while self._busy and request.results is None and request.error is None:
                 self._condition.wait()
-            if request.vectors is None and request.error is None:
+            if request.results is None and request.error is None:
                 batch, self._waiting, self._busy = self._waiting, [], True
             else:
                 batch = []
@@ -46,13 +45,13 @@ class Batching:
                 with self._condition:
                     self._busy = False
                     self._condition.notify_all()
-        if request.vectors is None:
+        if request.results is None:
             raise request.error or RuntimeError("a batch ended without a result")
-        return request.vectors
+        return request.results
 
-    def _run(self, batch: Sequence[_Request]) -> None:
+    def _run(self, batch: Sequence[_Request[T, R]]) -> None:
         try:
-            vectors = self._encode([text for request in batch for text in request.texts])
+            results = self._work([item for request in batch for item in request.items])
         except BaseException as error:
             for request in batch:
                 request.error = error
@@ -61,5 +60,5 @@ class Batching:
             return
         start = 0
         for request in batch:
-            request.vectors = vectors[start : start + len(request.texts)]
-            start += len(request.texts)
+            request.results = results[start : start + len(request.items)]
+            start += len(request.items)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
@@ -18,6 +19,8 @@ from semsearch.encoder.reranker import Reranker
 from semsearch.errors import InvalidInputError, ModelMismatchError
 from semsearch.query.batching import Batching
 from semsearch.query.excerpt import Excerpt, excerpt_of, find_passage
+from semsearch.query.facets import FacetIndex, Facets
+from semsearch.query.projection import Map, map_of, places_of
 from semsearch.query.ranking import MODES, Wanted, rank
 from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
@@ -70,7 +73,7 @@ class Searcher:
         except BaseException:
             self.close()
             raise
-        self._encode = Batching(self._encoder.encode_query)
+        self._encode = _encoding(self._encoder)
 
     @property
     def name(self) -> str:
@@ -161,7 +164,7 @@ class Searcher:
             allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
             reranker = self._reranker if rerank else None
             wanted = Wanted(max(k, RERANKED) if reranker else k, mode, per_document, allowed, effort)
-            vectors = [None] * len(queries) if mode == "lexical" else [*normalize(self._encode(queries))]
+            vectors = [None] * len(queries) if mode == "lexical" else [*normalize(np.stack(self._encode(queries)))]
             answers = []
             for query, vector in zip(queries, vectors, strict=True):
                 ranked = rank(snapshot, query, vector, wanted)
@@ -195,6 +198,35 @@ class Searcher:
         with self._current() as snapshot:
             number, _ = find_passage(snapshot.database, self.name, str(id), from_here=False)
             return excerpt_of(snapshot.database, number, context)
+
+    def facets(self, filter: str | None = None, *, folder: str = "", type: str = "", date: str = "") -> Facets:
+        """How many documents there are by folder, type and date, as a search can be narrowed to them.
+
+        Args:
+            filter: As of `search`; other documents are not counted.
+            folder: What is chosen, with a slash behind: "docs/". The folders in it are counted.
+            type: What is chosen: "md".
+            date: What is chosen: "2026" or "2026-03". The months or days in it are counted.
+
+        Raises:
+            InvalidInputError: The filter cannot be understood.
+        """
+        with self._current() as snapshot:
+            matching = None
+            if filter is not None:
+                statement, values = snapshot.database.matching_documents(filter)
+                matching = np.array([row[0] for row in snapshot.database.rows(statement, values)], np.int64)
+            return snapshot.kept(_facet_index).counted(matching, folder, type, date)
+
+    def map(self) -> Map:
+        """Each passage, or of more than 20,000 a sample, as a place in the plane; made once for each generation."""
+        with self._current() as snapshot:
+            return snapshot.kept(map_of)
+
+    def places(self, ids: Sequence[int]) -> dict[int, tuple[float, float]]:
+        """Where on the map passages are, by their ids; of those that have no dot, where the one most like it is."""
+        with self._current() as snapshot:
+            return places_of(snapshot, snapshot.kept(map_of), ids)
 
     def close(self) -> None:
         """Close the index."""
@@ -233,7 +265,7 @@ class Searcher:
         try:
             if self._encoder.fingerprint.differences(snapshot.made_with):
                 self._encoder = self._encoder_for(snapshot.made_with)
-                self._encode = Batching(self._encoder.encode_query)
+                self._encode = _encoding(self._encoder)
         except BaseException:
             snapshot.release()
             raise
@@ -258,6 +290,14 @@ class Searcher:
                 f"with another {', '.join(differences)}; give the same model with --model, or make the index anew"
             )
         return encoder
+
+
+def _encoding(encoder: Encoder) -> Batching[str, NDArray[np.float32]]:
+    return Batching(lambda texts: list(encoder.encode_query(texts)))
+
+
+def _facet_index(snapshot: Snapshot) -> FacetIndex:
+    return FacetIndex(snapshot.database)
 
 
 def _check(

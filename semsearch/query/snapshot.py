@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from semsearch.store.files import REMEDY
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.manifest import Head
 from semsearch.store.segments import HASHED_BYTES, VectorReader
+
+T = TypeVar("T")
 
 # Of a document with more passages so many, evenly spaced, stand for all.
 _MEAN_OF = 64
@@ -33,6 +36,9 @@ class Snapshot:
         """
         self._users = 1
         self._lock = threading.Lock()
+        # What was made of it, by what made it.
+        self._made: dict[object, Any] = {}
+        self._made_locks: dict[object, threading.Lock] = {}
         self.generation = 0
         while True:
             self.database = Database.open_for_reading(index)
@@ -71,6 +77,16 @@ class Snapshot:
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         means: NDArray[np.float32] = sums / np.maximum(norms, np.finfo(np.float32).tiny)
         return means
+
+    def kept(self, make: Callable[[Snapshot], T]) -> T:
+        """What this makes of the generation, made once."""
+        with self._lock:
+            making = self._made_locks.setdefault(make, threading.Lock())
+        with making:
+            if make not in self._made:
+                self._made[make] = make(self)
+            made: T = self._made[make]
+            return made
 
     def acquire(self) -> bool:
         """Have it stay open until it is released once more; False if it is closed already."""

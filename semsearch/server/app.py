@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from semsearch import __version__
 from semsearch.errors import IndexNotFoundError, InvalidInputError, NoSuchPassageError, SemsearchError
+from semsearch.query.projection import Map
 from semsearch.query.searcher import Searcher
 from semsearch.server.embeddings import embeddings, model_names
 from semsearch.server.guard import LOOPBACK, Guard, error_body
@@ -31,6 +32,13 @@ from semsearch.server.schemas import (
     EmbeddingsAnswer,
     EmbeddingsRequest,
     ErrorAnswer,
+    FacetsAnswer,
+    FacetsParameters,
+    MakingAnswer,
+    MapAnswer,
+    MapParameters,
+    PlacesAnswer,
+    PlacesParameters,
     SearchAnswer,
     SearchAnswers,
     SearchParameters,
@@ -98,6 +106,7 @@ def create_app(
     )
     _add_search(app, service, metrics)
     _add_reading(app, service)
+    _add_overview(app, service)
     _add_embeddings(app, service, metrics)
     _add_operations(app, service, metrics)
     _add_pages(app)
@@ -192,6 +201,54 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         return _json(await service.run(work))
 
 
+def _add_overview(app: FastAPI, service: Service) -> None:
+    """What the page shows beside hits."""
+
+    @app.get("/api/facets", response_model=FacetsAnswer, summary="Count documents by folder, type and date")
+    async def facets(asked: Annotated[FacetsParameters, Query()]) -> Response:
+        def work() -> dict[str, Any]:
+            searcher = service.searcher(asked.index)
+            found = searcher.facets(asked.filter, folder=asked.folder, type=asked.type, date=asked.date)
+            return {"index": searcher.name, "facets": dataclasses.asdict(found)}
+
+        return _json(await service.run(work))
+
+    making: dict[int | str, dict[str, Any]] = {202: {"model": MakingAnswer, "description": "It is being made."}}
+
+    @app.get("/api/map", response_model=MapAnswer, responses=making, summary="See an index as a map")
+    async def map(asked: Annotated[MapParameters, Query()]) -> Response:
+        searcher = await service.run(lambda: service.searcher(asked.index))
+        found = await service.map(searcher)
+        return _making() if found is None else _json(await service.run(lambda: _as_lists(searcher.name, found)))
+
+    @app.get("/api/map/places", response_model=PlacesAnswer, responses=making, summary="Find passages on the map")
+    async def places(asked: Annotated[PlacesParameters, Query()]) -> Response:
+        searcher = await service.run(lambda: service.searcher(asked.index))
+        if await service.map(searcher) is None:
+            return _making()
+        found = await service.run(lambda: searcher.places(asked.id))
+        rounded = {str(number): [round(x, 4), round(y, 4)] for number, (x, y) in found.items()}
+        return _json({"index": searcher.name, "places": rounded})
+
+
+def _making() -> Response:
+    return _json({"status": "making"}, 202, {"retry-after": str(RETRY_SECONDS)})
+
+
+def _as_lists(name: str, found: Map) -> dict[str, Any]:
+    x, y = found.places.T.round(4).astype(float).round(4).tolist()
+    return {
+        "index": name,
+        "generation": found.generation,
+        "passages": found.passages,
+        "folders": list(found.folders),
+        "ids": found.ids.tolist(),
+        "x": x,
+        "y": y,
+        "folder": found.folder_of.tolist(),
+    }
+
+
 def _add_embeddings(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.post("/v1/embeddings", response_model=EmbeddingsAnswer, summary="Embed texts, as OpenAI's API does")
     async def embed(asked: EmbeddingsRequest) -> Response:
@@ -242,9 +299,14 @@ def _add_pages(app: FastAPI) -> None:
     app.mount("/static/swagger", StaticFiles(directory=swagger), "swagger")
     app.mount("/static", StaticFiles(directory=str(_STATIC)), "static")
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse((_STATIC / "docs.html").read_text(encoding="utf-8"))
+    for path, name in (("/", "index.html"), ("/docs", "docs.html")):
+        _add_page(app, path, (_STATIC / name).read_text(encoding="utf-8"))
+
+
+def _add_page(app: FastAPI, path: str, content: str) -> None:
+    @app.get(path, include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(content)
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

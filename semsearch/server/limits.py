@@ -15,6 +15,8 @@ HEADER_SECONDS = 10.0
 BODY_SECONDS = 10.0
 # Seconds that it may wait and be worked on.
 WORK_SECONDS = 25.0
+# Seconds that a request waits for a map to be made, before it is told to come again.
+MAP_SECONDS = 0.5
 # Seconds after which one that was refused for want of room should come again.
 RETRY_SECONDS = 1
 # Seconds that are left to what is under way when the server is told to stop.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from semsearch.query.excerpt import Excerpt
+from semsearch.query.facets import Facets
 from semsearch.server import limits
 from semsearch.server.filter_schema import PATTERN
 from semsearch.types import Hit
@@ -108,6 +109,34 @@ class DocumentParameters(_Asked):
     context: int = Field(5, ge=0, le=limits.CONTEXT, description="Passages before and after it.")
 
 
+class FacetsParameters(_Asked):
+    """What documents are counted by."""
+
+    index: Name | None = Field(None, description="Its name; may be left out if only one is served.")
+    filter: Condition | None = Field(None, description="As of a search; other documents are not counted.")
+    folder: Annotated[str, StringConstraints(max_length=limits.TARGET_CHARACTERS)] = Field(
+        "", description="A folder that is chosen, with a slash behind: `docs/`. Those in it are counted."
+    )
+    type: Annotated[str, StringConstraints(max_length=255)] = Field("", description="A type that is chosen: `md`.")
+    date: Annotated[str, StringConstraints(pattern=r"^([0-9]{4}(-[0-9]{2}){0,2})?$")] = Field(
+        "", description="A date that is chosen: `2026` or `2026-03`. The months or days in it are counted."
+    )
+
+
+class MapParameters(_Asked):
+    """Which index."""
+
+    index: Name | None = Field(None, description="Its name; may be left out if only one is served.")
+
+
+class PlacesParameters(MapParameters):
+    """Passages."""
+
+    id: list[Annotated[int, Field(ge=1, lt=2**63)]] = Field(
+        min_length=1, max_length=limits.K, description="Of a hit; may be given more than once."
+    )
+
+
 class SearchAnswer(BaseModel):
     """The hits of one query, the best first."""
 
@@ -170,6 +199,39 @@ class ServedIndexes(BaseModel):
 
     indexes: list[ServedIndex]
     can_rerank: bool
+
+
+class FacetsAnswer(BaseModel):
+    """How many documents there are by folder, type and date."""
+
+    index: str
+    facets: Facets
+
+
+class MapAnswer(BaseModel):
+    """Passages as places in the plane; of each, by its place in these lists, what is known."""
+
+    index: str
+    generation: int
+    passages: int = Field(description="How many there are; more than are listed, where these are a sample.")
+    folders: list[str] = Field(description="The folders that they are in; the root is empty.")
+    ids: list[int]
+    x: list[float] = Field(description="From 0 to 1.")
+    y: list[float] = Field(description="From 0 to 1, downwards.")
+    folder: list[int] = Field(description="Its number in `folders`, from 0.")
+
+
+class PlacesAnswer(BaseModel):
+    """Where passages are on the map, x and y, by their ids."""
+
+    index: str
+    places: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
+
+
+class MakingAnswer(BaseModel):
+    """Come again in a second."""
+
+    status: Literal["making"]
 
 
 class EmbeddingsRequest(BaseModel):

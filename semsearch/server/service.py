@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from semsearch.errors import IndexNotFoundError, InvalidInputError, SemsearchError
+from semsearch.query.projection import Map
 from semsearch.query.searcher import Searcher
-from semsearch.server.limits import WORK_SECONDS
+from semsearch.server.limits import MAP_SECONDS, WORK_SECONDS
 from semsearch.store.catalog import IndexInfo, describe_all, index_names
 
 T = TypeVar("T")
@@ -53,6 +54,9 @@ class Service:
         self._room = threads + waiting
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self.in_flight = 0
+        # One at a time, beside the other work.
+        self._map_maker = ThreadPoolExecutor(1, thread_name_prefix="map")
+        self._maps: dict[str, Future[Map]] = {}
 
     @property
     def can_rerank(self) -> bool:
@@ -112,12 +116,23 @@ class Service:
         except TimeoutError:
             raise BusyError(f"it took longer than {WORK_SECONDS:.0f} s; ask for less, or try again later") from None
 
+    async def map(self, searcher: Searcher) -> Map | None:
+        """The map of an index; None while it is being made, which takes longer than a request may."""
+        making = self._maps.get(searcher.name)
+        if making is None or making.done():
+            making = self._maps[searcher.name] = self._map_maker.submit(searcher.map)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(making)), MAP_SECONDS)
+        except TimeoutError:
+            return None
+
     def _done(self) -> None:
         self.in_flight -= 1
 
     def close(self) -> None:
         """End the threads, and close all that is open."""
         self._threads.shutdown(cancel_futures=True)
+        self._map_maker.shutdown(cancel_futures=True)
         for searcher in self._searchers.values():
             searcher.close()
         self._searchers.clear()

@@ -319,6 +319,20 @@ class Database:
                 self._filters = True
         return f"SELECT d.id FROM documents d JOIN files f ON f.id = d.file_id WHERE {where}", values
 
+    def document_files(self) -> Iterator[tuple[int, str, int]]:
+        """Of each document its id, its path as a filter sees it, and its time, in nanoseconds since 1970."""
+        return self.rows(
+            "SELECT d.id, ltrim(f.path, '/'), f.mtime_ns FROM documents d JOIN files f ON f.id = d.file_id"
+        )
+
+    def paths_of(self, ids: Sequence[int]) -> dict[int, str]:
+        """The paths, as a filter sees them, of these passages."""
+        statement = (
+            "SELECT p.id, ltrim(f.path, '/') FROM passages p JOIN documents d ON d.id = p.document_id "
+            "JOIN files f ON f.id = d.file_id WHERE p.id IN"
+        )
+        return dict(self._some(statement, ids))
+
     def files(self) -> Iterator[FileRow]:
         """Every file.
 

@@ -231,6 +231,10 @@ class VectorReader:
     def __len__(self) -> int:
         return sum(reader.segment.live for reader in self._readers)
 
+    def ids(self) -> NDArray[np.int64]:
+        """The ids, ascending, of the passages that are there, (n,)."""
+        return np.concatenate([np.empty(0, np.int64), *(live_ids(reader.segment) for reader in self._readers)])
+
     def vectors(self, ids: Sequence[int] | NDArray[np.int64]) -> Vectors:
         """The vectors (n, dim) of passages that are there."""
         found = np.empty((len(ids), self._dim), np.float32)
