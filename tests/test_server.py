@@ -278,7 +278,7 @@ def test_what_is_under_way_is_finished(indexes: Path, number: int) -> None:
         assert server.stop(number) == 0
         for thread in threads:
             thread.join()
-        assert statuses == [200] * 4
+        assert statuses == [200] * 4, server.log
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", server.port))
 

@@ -25,6 +25,8 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # NumPy encodes so many tokens sooner than another engine is there.
 _FEW_TOKENS = 2048
+# So many texts are tokenized before they are encoded.
+_FEW_TEXTS = 32
 # Texts, and characters, that are tokenized and encoded together: enough to sort by length and to keep every
 # processor busy, few enough for memory to stay small and for progress to be seen.
 _WINDOW_TEXTS = 512
@@ -166,6 +168,8 @@ class Encoder:
         for text in texts:
             if not isinstance(text, str):
                 raise InvalidInputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}")
+        if 0 < len(texts) <= _FEW_TEXTS:  # not worth a thread
+            return self._encode_window(self.tokenizer.token_ids([prompt + text for text in texts]))
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         done = 0
         for some in self._encode_stream(prompt, texts):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.query.snapshot import Snapshot
+from semsearch.store.ann import neighbours
 
 Vectors = NDArray[np.float32]
 # Passages on a map at most; of more these, evenly spaced.
@@ -114,12 +115,8 @@ def project(vectors: Vectors) -> Vectors:
 
 def _pairs(components: Vectors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of neighbours, each once."""
-    from semsearch.store.ann import faiss
-
     count = len(components)
-    index = faiss.IndexFlatL2(components.shape[1])
-    index.add(components)
-    _, near = index.search(components, min(_NEIGHBOURS + 1, count))  # (n, neighbours), itself among them
+    near = neighbours(components, min(_NEIGHBOURS + 1, count))
     own = np.repeat(np.arange(count), near.shape[1])
     found = near.ravel()
     low, high = np.minimum(own, found), np.maximum(own, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -14,6 +14,8 @@ from semsearch.query.snapshot import Snapshot
 from semsearch.store.lexical import LexicalQuery
 
 Vector = NDArray[np.float32]
+# Ids and cosines, the best first.
+Nearest = list[tuple[int, float]]
 MODES = ("hybrid", "dense", "lexical")
 
 
@@ -46,7 +48,26 @@ class Ranked:
     parts: dict[str, float]
 
 
-def rank(snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted) -> list[Ranked]:
+def rank_batch(
+    snapshot: Snapshot, texts: Sequence[str], vectors: Sequence[Vector | None], wanted: Wanted
+) -> Iterator[list[Ranked]]:
+    """As `rank`, for several queries."""
+    nearest: Sequence[Nearest | None] = [None] * len(texts)
+    queries = [vector for vector in vectors if vector is not None]
+    if wanted.allowed is None and len(queries) > 1:
+        depth = min(_depth(wanted), len(snapshot.vectors))
+        nearest = snapshot.vectors.search_batch(np.stack(queries), depth, wanted.effort)
+    for text, vector, near in zip(texts, vectors, nearest, strict=True):
+        yield rank(snapshot, text, vector, wanted, near)
+
+
+def _depth(wanted: Wanted) -> int:
+    return max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
+
+
+def rank(
+    snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted, nearest: Nearest | None = None
+) -> list[Ranked]:
     """The best passages for a query, the best first; of equal ones the one that was indexed earlier.
 
     Args:
@@ -54,6 +75,7 @@ def rank(snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted) -
         text: The query.
         vector: Its normalized vector (dim,); None if the mode does without.
         wanted: What is asked.
+        nearest: What `snapshot.vectors` finds of it among all passages, if that is known already.
     """
     words = None
     if vector is None or wanted.mode != "dense":
@@ -62,18 +84,19 @@ def rank(snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted) -
             having = snapshot.words.having_phrases(words)
             allowed = having if wanted.allowed is None else np.intersect1d(having, wanted.allowed)
             if len(allowed):  # what nobody has said is looked for word by word
-                wanted = replace(wanted, allowed=allowed)
+                wanted, nearest = replace(wanted, allowed=allowed), None
     there = len(snapshot.vectors) if wanted.allowed is None else len(wanted.allowed)
-    depth = max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
+    depth = _depth(wanted)
     while True:
         at_most = min(depth, there)
         if vector is None:
             ranked, whole = _by_words(snapshot, words, wanted, at_most)
         else:
-            ranked, whole = _Search(snapshot, vector, words, wanted, at_most).ranked(), False
+            ranked, whole = _Search(snapshot, vector, words, wanted, at_most, nearest).ranked(), False
         if len(ranked) >= wanted.k or whole or depth >= there:
             return ranked
         depth *= 4
+        nearest = None
 
 
 def _by_words(snapshot: Snapshot, words: LexicalQuery | None, wanted: Wanted, depth: int) -> tuple[list[Ranked], bool]:
@@ -102,7 +125,13 @@ class _Search:
     """One search by a vector, and by words if there are any."""
 
     def __init__(
-        self, snapshot: Snapshot, vector: Vector, words: LexicalQuery | None, wanted: Wanted, depth: int
+        self,
+        snapshot: Snapshot,
+        vector: Vector,
+        words: LexicalQuery | None,
+        wanted: Wanted,
+        depth: int,
+        nearest: Nearest | None,
     ) -> None:
         self._snapshot = snapshot
         self._vector = vector
@@ -112,7 +141,8 @@ class _Search:
         self._weight = 0.0
         if words and by_words:
             self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
-        nearest = snapshot.vectors.search(vector, depth, wanted.allowed, wanted.effort)
+        if nearest is None:
+            nearest = snapshot.vectors.search(vector, depth, wanted.allowed, wanted.effort)
         numbers = sorted({number for number, _ in [*by_words[:depth], *nearest]})
         documents, self._passages = snapshot.database.documents_of(numbers)
         bm25 = dict(by_words)
@@ -156,7 +186,7 @@ class _Search:
         best = list(dict.fromkeys(self._documents[order].tolist()))[: max(DOCUMENTS, 3 * self._wanted.k)]
         if lacking := [number for number in best if number not in self._row_of]:
             self._row_of |= zip(lacking, count(len(self._row_of)), strict=False)
-            vectors = self._snapshot.document_vectors([self._passages[number] for number in lacking])
+            vectors = self._snapshot.document_vectors({number: self._passages[number] for number in lacking})
             self._means = np.concatenate([self._means, vectors])
         cosines = dict(zip(self._row_of, (self._means @ query).tolist(), strict=True))
         chosen = {number: cosines[number] for number in best}

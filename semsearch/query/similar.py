@@ -44,8 +44,7 @@ def similar_in(
         raise InvalidInputError(f"k must be a whole number of at least 1, got {k!r}")
     passage, whole = find_passage(snapshot.database, index, target, from_here=from_here)
     documents, passages = snapshot.database.documents_of([passage])
-    own = passages[documents[passage]]
-    vector = snapshot.document_vectors([own])[0] if whole else snapshot.vectors.vectors([passage])[0]
+    vector = snapshot.document_vectors(passages)[0] if whole else snapshot.vectors.vectors([passage])[0]
     allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
     # Its own document comes first, and is left out.
     wanted = Wanted(k + 1, "dense", 1, allowed, effort)

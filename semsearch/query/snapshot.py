@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 # Of a document with more passages so many, evenly spaced, stand for all.
 _MEAN_OF = 64
+# Documents whose vectors are kept, as many queries have the same among the best: 15 MB of them.
+_MEANS = 10_000
 
 
 class Snapshot:
@@ -39,6 +41,8 @@ class Snapshot:
         # What was made of it, by what made it.
         self._made: dict[object, Any] = {}
         self._made_locks: dict[object, threading.Lock] = {}
+        # Of documents that were asked for, their vectors.
+        self._means: dict[int, NDArray[np.float32]] = {}
         self.generation = 0
         while True:
             self.database = Database.open_for_reading(index)
@@ -68,15 +72,26 @@ class Snapshot:
         total = sum(record.size for record in head.lexical.files.values())
         self.words = LexicalReader(index, head.lexical, whole=total <= HASHED_BYTES)
 
-    def document_vectors(self, passages: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """The normalized means (n, dim) of the vectors of each document's passages."""
-        chosen = [_spread(some) for some in passages]
-        counts = np.array([len(some) for some in chosen])
-        vectors = self.vectors.vectors([number for some in chosen for number in some])
-        sums = np.add.reduceat(vectors, np.cumsum(counts) - counts, axis=0)
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        means: NDArray[np.float32] = sums / np.maximum(norms, np.finfo(np.float32).tiny)
-        return means
+    def document_vectors(self, passages: Mapping[int, Sequence[range]]) -> NDArray[np.float32]:
+        """The normalized means (n, dim) of the vectors of the passages of documents.
+
+        Args:
+            passages: Of each document the ids of its passages, as `Database.documents_of` gives them.
+        """
+        kept = self._means
+        found = {document: kept[document] for document in passages if document in kept}
+        if lacking := [document for document in passages if document not in found]:
+            chosen = [_spread([number for run in passages[document] for number in run]) for document in lacking]
+            counts = np.array([len(some) for some in chosen])
+            vectors = self.vectors.vectors([number for some in chosen for number in some])
+            sums = np.add.reduceat(vectors, np.cumsum(counts) - counts, axis=0)
+            norms = np.linalg.norm(sums, axis=1, keepdims=True)
+            means = dict(zip(lacking, sums / np.maximum(norms, np.finfo(np.float32).tiny), strict=True))
+            found |= means
+            if len(kept) + len(means) > _MEANS:
+                self._means = {}
+            self._means.update(means)
+        return np.stack([found[document] for document in passages])
 
     def kept(self, make: Callable[[Snapshot], T]) -> T:
         """What this makes of the generation, made once."""

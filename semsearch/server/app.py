@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import Annotated, Any
@@ -49,7 +49,9 @@ from semsearch.server.schemas import (
     SimilarParameters,
 )
 from semsearch.server.service import BusyError, Service
+from semsearch.types import Hit
 
+_HIT_FIELDS = tuple(field.name for field in dataclasses.fields(Hit))
 _logger = logging.getLogger(__name__)
 _STATIC = files("semsearch.server") / "static"
 _ERRORS = {
@@ -119,14 +121,24 @@ def create_app(
 
 
 def _add_search(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    async def search(asked: SearchRequest) -> Response:
+        if asked.rerank and not service.can_rerank:
+            told = "this server has no reranker; start it with --rerank MODEL, or ask without `rerank`"
+            raise HTTPException(409, told)
+        if "queries" in asked.model_fields_set:
+            return _answer(await service.run(lambda: _several_found(service, metrics, asked)))
+        alike = asked.model_copy(update={"query": ""}).model_dump_json()
+        return _answer(
+            await service.run_together(alike, asked.query, lambda some: _each_found(service, metrics, asked, some))
+        )
+
     @app.get("/api/search", response_model=SearchAnswer, summary="Search by a query")
     async def get_search(asked: Annotated[SearchParameters, Query()]) -> Response:
-        request = SearchRequest(**asked.model_dump())
-        return _json(await service.run(lambda: _search(service, metrics, request)))
+        return await search(SearchRequest(**asked.model_dump()))
 
     @app.post("/api/search", response_model=SearchAnswer | SearchAnswers, summary="Search by a query, or several")
     async def post_search(asked: SearchRequest) -> Response:
-        return _json(await service.run(lambda: _search(service, metrics, asked)))
+        return await search(asked)
 
     @app.get("/api/similar", response_model=SimilarAnswer, summary="Find more like a document or passage")
     async def similar(asked: Annotated[SimilarParameters, Query()]) -> Response:
@@ -136,19 +148,19 @@ def _add_search(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 hits = searcher.similar(
                     asked.target, asked.k, filter=asked.filter, effort=asked.effort, from_here=False
                 )
-            found = [dataclasses.asdict(hit) for hit in hits]
-            return {"similar_to": asked.target, "index": searcher.name, "hits": found}
+            return {"similar_to": asked.target, "index": searcher.name, "hits": [_as_dict(hit) for hit in hits]}
 
         return _json(await service.run(work))
 
 
-def _search(service: Service, metrics: Metrics, asked: SearchRequest) -> dict[str, Any]:
-    if asked.rerank and not service.can_rerank:
-        raise HTTPException(409, "this server has no reranker; start it with --rerank MODEL, or ask without `rerank`")
+def _found(
+    service: Service, metrics: Metrics, asked: SearchRequest, queries: Sequence[str]
+) -> tuple[dict[str, Any], list[list[dict[str, Any]]]]:
+    """What is known of a search, and the hits of each query."""
     searcher = service.searcher(asked.index)
     started = time.monotonic()
     answers = searcher.search_batch(
-        asked.asked,
+        queries,
         asked.k,
         mode=asked.mode,
         per_document=None if asked.passages else asked.per_document,
@@ -161,11 +173,25 @@ def _search(service: Service, metrics: Metrics, asked: SearchRequest) -> dict[st
     took_ms = round((time.monotonic() - started) * 1000)
     metrics.queries.labels(asked.mode).inc(len(answers))
     about = {"index": searcher.name, "model": searcher.model, "took_ms": took_ms}
-    found = [[dataclasses.asdict(hit) for hit in hits] for hits in answers]
-    if "query" in asked.model_fields_set:
-        return {"query": asked.query, **about, "hits": found[0]}
-    pairs = zip(asked.asked, found, strict=True)
-    return {**about, "queries": [{"id": str(n), "query": q, "hits": hits} for n, (q, hits) in enumerate(pairs, 1)]}
+    return about, [[_as_dict(hit) for hit in hits] for hits in answers]
+
+
+def _each_found(service: Service, metrics: Metrics, asked: SearchRequest, queries: Sequence[str]) -> list[bytes]:
+    """The answers to requests that differ in their query alone."""
+    about, found = _found(service, metrics, asked, queries)
+    return [_encoded({"query": query, **about, "hits": hits}) for query, hits in zip(queries, found, strict=True)]
+
+
+def _several_found(service: Service, metrics: Metrics, asked: SearchRequest) -> bytes:
+    """The answer to a request with several queries."""
+    about, found = _found(service, metrics, asked, asked.queries)
+    pairs = enumerate(zip(asked.queries, found, strict=True), 1)
+    return _encoded({**about, "queries": [{"id": str(n), "query": query, "hits": hits} for n, (query, hits) in pairs]})
+
+
+def _as_dict(hit: Hit) -> dict[str, Any]:
+    # `dataclasses.asdict` copies all that is in it, which takes longer than to write it.
+    return {name: getattr(hit, name) for name in _HIT_FIELDS}
 
 
 @contextmanager
@@ -310,8 +336,15 @@ def _add_page(app: FastAPI, path: str, content: str) -> None:
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return _answer(_encoded(value), status, headers)
+
+
+def _encoded(value: Any) -> bytes:
     # A file's name may have what is no character; JSON has an escape for it.
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def _answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(body, status, headers, "application/json")
 
 

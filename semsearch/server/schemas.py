@@ -87,11 +87,6 @@ class SearchRequest(_Search):
             raise ValueError("give either `query` or `queries`")
         return self
 
-    @property
-    def asked(self) -> list[str]:
-        """The queries."""
-        return self.queries or [self.query]
-
 
 class SimilarParameters(_Narrowed):
     """More like what is there."""

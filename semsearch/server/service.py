@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from semsearch.errors import IndexNotFoundError, InvalidInputError, SemsearchError
 from semsearch.query.projection import Map
 from semsearch.query.searcher import Searcher
-from semsearch.server.limits import MAP_SECONDS, WORK_SECONDS
+from semsearch.server.batches import Batches
+from semsearch.server.limits import BATCH, BATCHES, MAP_SECONDS, WORK_SECONDS
 from semsearch.store.catalog import IndexInfo, describe_all, index_names
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Service:
         self._opening = threading.Lock()
         self._room = threads + waiting
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._batches: Batches[str, Any] = Batches(self._threads, min(threads, BATCHES), BATCH)
         self.in_flight = 0
         # One at a time, beside the other work.
         self._map_maker = ThreadPoolExecutor(1, thread_name_prefix="map")
@@ -100,19 +102,21 @@ class Service:
         Raises:
             BusyError: There is no room, or it took too long.
         """
+        return await self._in_time(lambda: asyncio.get_running_loop().run_in_executor(self._threads, work))
+
+    async def run_together(self, alike: Hashable, item: str, work: Callable[[Sequence[str]], Sequence[T]]) -> T:
+        """As `run`, together with others that are alike: as `Batches.run`."""
+        return await self._in_time(lambda: asyncio.ensure_future(self._batches.run(alike, item, work)))
+
+    async def _in_time(self, start: Callable[[], asyncio.Future[T]]) -> T:
         if self.in_flight >= self._room:
             raise BusyError("too many requests are under way; try again in a moment")
-        loop = asyncio.get_running_loop()
         self.in_flight += 1
-
-        def done(_: Future[T]) -> None:
-            # A thread cannot be stopped: who has stopped waiting for it still takes its room until it ends.
-            loop.call_soon_threadsafe(self._done)
-
-        future = self._threads.submit(work)
-        future.add_done_callback(done)
+        under_way = start()
+        # A thread cannot be stopped: who has stopped waiting for it still takes its room until it ends.
+        under_way.add_done_callback(self._done)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), WORK_SECONDS)
+            return await asyncio.wait_for(asyncio.shield(under_way), WORK_SECONDS)
         except TimeoutError:
             raise BusyError(f"it took longer than {WORK_SECONDS:.0f} s; ask for less, or try again later") from None
 
@@ -126,8 +130,10 @@ class Service:
         except TimeoutError:
             return None
 
-    def _done(self) -> None:
+    def _done(self, ended: asyncio.Future[Any]) -> None:
         self.in_flight -= 1
+        if not ended.cancelled():
+            ended.exception()  # whether or not somebody still waits for it
 
     def close(self) -> None:
         """End the threads, and close all that is open."""

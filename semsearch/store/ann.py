@@ -163,7 +163,7 @@ def _trained(blocks: Blocks, count: int, dim: int, factory: str) -> Any:
         means.train(sample, base.quantizer)
     if hasattr(base, "pq"):
         base.pq.cp.min_points_per_centroid = 1
-    with _one_thread():
+    with one_thread():
         base.train(sample)
     return base
 
@@ -243,12 +243,26 @@ def _sample(blocks: Blocks, count: int, dim: int, size: int) -> Vectors:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    # Training the codes is tens of thousands of tiny parallel loops. With several threads each ends in a spinning wait,
-    # which takes a whole time slice whenever another process has the other processor: 40 s instead of 3.
+def one_thread() -> Iterator[None]:
+    """Have FAISS use no threads but the caller's.
+
+    A parallel loop ends in a spinning wait, which takes the processor from what comes next: NumPy's threads encode a
+    query in 25 ms instead of 8 after a search, and of the tens of thousands of tiny loops of training each costs a
+    whole time slice whenever another process has the other processor, 40 s instead of 3. One query gains nothing by
+    FAISS's threads, which share out queries.
+    """
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
         yield
     finally:
         faiss.omp_set_num_threads(threads)
+
+
+def neighbours(vectors: Vectors, k: int) -> NDArray[np.int64]:
+    """Of each of some vectors (n, dim) the k that are nearest by Euclidean distance, itself among them, (n, k)."""
+    index = faiss.IndexFlatL2(vectors.shape[1])
+    index.add(vectors)
+    _, near = index.search(vectors, k)
+    found: NDArray[np.int64] = near
+    return found

@@ -27,9 +27,9 @@ from semsearch.store.manifest import (
     Segment,
     StoredPassage,
     head_digest,
-    ids_of,
     path_of,
     row_check,
+    runs_of,
     stored_path,
 )
 from semsearch.store.seal import read_seal
@@ -55,6 +55,8 @@ DOCUMENT_COLUMNS = "id, file_id, title, metadata, passages"
 # In the order of the class.
 PASSAGE_FIELDS = tuple(field.name for field in fields(Passage))
 PASSAGE_COLUMNS = f"id, document_id, {', '.join(PASSAGE_FIELDS)}, content"
+# Documents whose passages are kept, as many queries have the same among the best.
+_KEPT = 20_000
 _SOME = 500
 # Of the database, at most; SQLite's own 2 MiB hold too little of a large one from query to query.
 _CACHE_KIB = 32 * 1024
@@ -71,6 +73,8 @@ class Database:
         # would wait for ever.
         self._lock = threading.Lock()
         self._filters = False
+        # Of documents that were asked for, their passages: of one generation they stay as they are.
+        self._passages_of: dict[int, list[range]] = {}
 
     @classmethod
     def open_for_reading(cls, index: Path) -> Database:
@@ -225,23 +229,26 @@ class Database:
                 some,
             )
 
-    def documents_of(self, ids: Sequence[int]) -> tuple[dict[int, int], dict[int, list[int]]]:
+    def documents_of(self, ids: Sequence[int]) -> tuple[dict[int, int], dict[int, list[range]]]:
         """The documents of these passages, by passage; and all passages of these documents, ascending, by document.
 
         Raises:
             DamagedIndexError: One of them is not there or not what was written.
         """
         document_of = dict(self._some("SELECT id, document_id FROM passages WHERE id IN", ids))
-        passages_of: dict[int, list[int]] = {}
+        documents, kept = set(document_of.values()), self._passages_of
+        passages_of = {document: kept[document] for document in documents if document in kept}
         columns = f"{DOCUMENT_COLUMNS}, row_check"
-        for row in self._some(f"SELECT {columns} FROM documents WHERE id IN", list(set(document_of.values()))):
+        for row in self._some(f"SELECT {columns} FROM documents WHERE id IN", list(documents - passages_of.keys())):
             if row_check(row[:-1]) != row[-1]:
                 raise self._damaged(f"document {row[0]}")
-            passages_of[row[0]] = list(ids_of(row[4]))
-        members = {document: set(own) for document, own in passages_of.items()}
+            passages_of[row[0]] = runs_of(row[4])
+        if len(kept) + len(documents) > _KEPT:
+            self._passages_of = {}
+        self._passages_of.update(passages_of)
         for number in ids:
             # What a document says of its passages is checked, and tells what a passage says of its document.
-            if number not in members.get(document_of.get(number, 0), ()):
+            if not any(number in run for run in passages_of.get(document_of.get(number, 0), ())):
                 raise self._damaged(f"passage {number}")
         return document_of, passages_of
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -173,11 +173,13 @@ def stored_ids(ids: Iterable[int]) -> str:
     return " ".join(f"{first}+{count}" if count > 1 else f"{first}" for first, count in runs)
 
 
-def ids_of(stored: str) -> Iterator[int]:
-    """The ids, ascending, that are stored so; one after the other, as a stranger may have written anything."""
+def runs_of(stored: str) -> list[range]:
+    """The ids, ascending, that are stored so."""
+    runs = []
     for run in stored.split():
         first, _, count = run.partition("+")
-        yield from range(int(first), int(first) + int(count or 1))
+        runs.append(range(int(first), int(first) + int(count or 1)))
+    return runs
 
 
 def row_check(values: Sequence[Any]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.errors import DamagedIndexError, ModelError
-from semsearch.store.ann import Blocks, Vectors, default_factory, least_rows, write_ann
+from semsearch.store.ann import Blocks, Vectors, default_factory, least_rows, one_thread, write_ann
 from semsearch.store.ann_search import ApproximateIndex
 from semsearch.store.files import REMEDY, FileRecord, HashingFile, check_file, check_front, check_size, write_durably
 from semsearch.store.manifest import Segment
@@ -32,8 +32,13 @@ _FLAT_HEADER = struct.Struct("<4siqqq?iQ")
 _ANN_ROWS = 50_000
 # Fewer than these are searched exactly whatever is asked for.
 _LEAST_ANN_ROWS = 1000
+# Rows that several queries are multiplied with at a time: 32 MB of products for 64 queries.
+_ROWS_AT_ONCE, _ROWS_IN_CACHE = 1 << 17, 512
 # Of so few rows each is read by itself, rather than all of a segment looked through.
 _FEW_ROWS = 2000
+
+# Inner products, the largest first, and rows; (n,) each.
+Found = tuple[Vectors, NDArray[np.int64]]
 
 
 def normalize(vectors: Vectors) -> Vectors:
@@ -154,6 +159,13 @@ class SegmentReader:
         """Which vectors' passages are there, (n,); None for all of them."""
         return live_rows(self.segment)
 
+    @cached_property
+    def _matrix(self) -> Vectors:
+        """The vectors (n, dim) of an index that is searched exactly, where they are mapped."""
+        index: Any = self._index
+        matrix: Vectors = faiss.rev_swig_ptr(index.get_xb(), self.segment.count * index.d)
+        return matrix.reshape(self.segment.count, -1)
+
     def passage_id(self, row: int) -> int:
         """The id of a vector's passage."""
         if self.segment.ids is None:
@@ -171,9 +183,7 @@ class SegmentReader:
         for start in range(0, len(rows), BLOCK_ROWS):
             yield self.vectors(rows[start : start + BLOCK_ROWS])
 
-    def search(
-        self, query: Vectors, k: int, allowed: NDArray[np.int64] | None = None, effort: float = 1.0
-    ) -> tuple[Vectors, NDArray[np.int64]]:
+    def search(self, query: Vectors, k: int, allowed: NDArray[np.int64] | None = None, effort: float = 1.0) -> Found:
         """The k vectors nearest to a query (dim,) whose passages are there, and among `allowed` where given.
 
         Returns:
@@ -198,6 +208,25 @@ class SegmentReader:
         found = rows[0] >= 0
         return scores[0][found], rows[0][found]
 
+    def search_batch(self, queries: Vectors, k: int, effort: float) -> list[Found]:
+        """As `search`, for several queries (n, dim)."""
+        if self._approximate or len(queries) == 1:
+            return [self.search(query, k, None, effort) for query in queries]
+        # Exactly, what is read of memory is read once for all of them.
+        k = min(k, self.segment.live)
+        best: list[Found] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
+        for start in range(0, self.segment.count, _ROWS_AT_ONCE):
+            products = _products(self._matrix[start : start + _ROWS_AT_ONCE], queries)
+            if self.live is not None:
+                products[:, ~self.live[start : start + _ROWS_AT_ONCE]] = -np.inf
+            for number, own in enumerate(products):
+                candidates = _about(own, k)
+                scores = np.concatenate([best[number][0], own[candidates]])
+                rows = np.concatenate([best[number][1], start + candidates])
+                order = np.lexsort((rows, -scores))[:k]
+                best[number] = scores[order], rows[order]
+        return best
+
     def _expect_more(self) -> None:
         """One query reads what it needs; where a second comes, more will."""
         self._searches += 1
@@ -209,6 +238,26 @@ class SegmentReader:
         scores = self.vectors(rows) @ query if len(rows) else np.empty(0, np.float32)
         best = np.argsort(-scores, kind="stable")[:k]
         return scores[best], rows[best]
+
+
+def _products(vectors: Vectors, queries: Vectors) -> Vectors:
+    """The inner products (queries, n) of vectors (n, dim) and queries."""
+    # Few rows at a time stay in a processor's cache while they are laid out for it: it takes half as long.
+    products = np.empty((len(vectors), len(queries)), np.float32)
+    columns = np.ascontiguousarray(queries.T)
+    for start in range(0, len(vectors), _ROWS_IN_CACHE):
+        end = start + _ROWS_IN_CACHE
+        np.matmul(vectors[start:end], columns, out=products[start:end])
+    return np.ascontiguousarray(products.T)
+
+
+def _about(scores: Vectors, k: int) -> NDArray[np.int64]:
+    """Where the k largest are, and few others: all that are not below the k-th largest of the maxima of 4 k pieces."""
+    length = len(scores) // (4 * k)
+    if length < 4:
+        return np.arange(len(scores))
+    maxima = scores[: 4 * k * length].reshape(4 * k, length).max(axis=1)
+    return np.flatnonzero(scores >= np.partition(maxima, -k)[-k])
 
 
 def _flat_header(count: int, dim: int) -> bytes:
@@ -227,6 +276,7 @@ class VectorReader:
         for segment in segments:
             left -= segment.file.size
             self._readers.append(SegmentReader(index, segment, dim, whole=left >= 0))
+        self._live = [reader for reader in self._readers if reader.segment.live]
 
     def __len__(self) -> int:
         return sum(reader.segment.live for reader in self._readers)
@@ -244,7 +294,8 @@ class VectorReader:
             segment = reader.segment
             own = order[slice(*np.searchsorted(wanted[order], [segment.first_passage_id, segment.last_passage_id + 1]))]
             if len(own):
-                found[own] = reader.vectors(rows_of(segment, wanted[own]))
+                with one_thread():
+                    found[own] = reader.vectors(rows_of(segment, wanted[own]))
         return found
 
     def search(
@@ -258,13 +309,30 @@ class VectorReader:
             allowed: Ids, ascending, that are looked through alone.
             effort: Of approximate search: more finds more and takes longer; 1 gives a recall@10 of about .99.
         """
-        found: list[tuple[int, float]] = []
-        for reader in self._readers:
-            if reader.segment.live:
-                scores, rows = reader.search(query, k, allowed, effort)
-                found += [(reader.passage_id(int(row)), float(s)) for s, row in zip(scores, rows, strict=True)]
-        # Of equal scores the earlier passage comes first, so that an answer is the same every time.
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
+        with one_thread():
+            found = [
+                (reader, reader.search(query, k, allowed, effort)) for reader in self._readers if reader.segment.live
+            ]
+        return _joined(found, k)
+
+    def search_batch(self, queries: Vectors, k: int, effort: float = 1.0) -> list[list[tuple[int, float]]]:
+        """As `search`, for several queries (n, dim), which takes less time than one after the other."""
+        with one_thread():
+            found = [
+                (reader, reader.search_batch(queries, k, effort)) for reader in self._readers if reader.segment.live
+            ]
+        return [_joined([(reader, several[at]) for reader, several in found], k) for at in range(len(queries))]
+
+
+def _joined(found: Sequence[tuple[SegmentReader, Found]], k: int) -> list[tuple[int, float]]:
+    """The ids and inner products of the k best of what several segments gave."""
+    pairs = [
+        (reader.passage_id(row), score)
+        for reader, (scores, rows) in found
+        for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+    ]
+    # Of equal scores the earlier passage comes first, so that an answer is the same every time.
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
 def all_ids(segment: Segment) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from semsearch.store.catalog import LEXICAL, LOCK
 from semsearch.store.database import DATABASE, DOCUMENT_COLUMNS, FILE_COLUMNS, PASSAGE_COLUMNS, Database
 from semsearch.store.files import FileRecord
 from semsearch.store.lexical import LexicalReader
-from semsearch.store.manifest import Head, Segment, ids_of, row_check
+from semsearch.store.manifest import Head, Segment, row_check, runs_of
 from semsearch.store.seal import read_seal, sealed_files
 from semsearch.store.segments import BLOCK_ROWS, SegmentReader, all_ids, live_ids
 
@@ -103,7 +103,8 @@ def _listed(database: Database) -> Generator[tuple[int, int] | None, None, None]
     """Documents with each of their passages, by what the documents say; None for one that says nothing sound."""
     for document, stored in database.rows("SELECT id, passages FROM documents ORDER BY id"):
         try:
-            yield from ((document, number) for number in ids_of(stored))
+            # One after the other, as a stranger may have written anything.
+            yield from ((document, number) for run in runs_of(stored) for number in run)
         except (ValueError, TypeError, AttributeError):
             yield None
 
