@@ -13,7 +13,6 @@ from collections.abc import Callable
 import h11
 import uvicorn
 from starlette.types import ASGIApp
-from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from semsearch.errors import StorageError
@@ -87,9 +86,7 @@ def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None] = la
     # uvicorn gives a signal on to what was there before it, when it is done: to nothing here, as all went well.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        # Of many requests each needs few multiplications, and more threads for one of them wait for those of another.
-        with threadpool_limits(1, user_api="blas"):
-            _Server(config, ready).run(sockets=[listening])
+        _Server(config, ready).run(sockets=[listening])
     finally:
         access.removeHandler(handler)
         for number, handling in before.items():
