@@ -188,14 +188,18 @@ class Searcher:
         with self._current() as snapshot:
             return similar_in(snapshot, self.name, target, k, filter=filter, effort=effort, from_here=from_here)
 
-    def excerpt(self, id: int, context: int = 1) -> Excerpt:
-        """A hit's passage, by its id, in its surroundings: as `query.excerpt.excerpt`.
+    def excerpt(self, target: int | str, context: int = 1) -> Excerpt:
+        """A passage in its surroundings: as `query.excerpt.excerpt`.
+
+        Args:
+            target: A hit's id; or `PATH` or `PATH:LINE`, the path as in a hit.
+            context: Passages of the same document that are shown before and after it.
 
         Raises:
-            NoSuchPassageError: There is no such passage any more.
+            NoSuchPassageError: There is no such passage, or none any more.
         """
         with self._current() as snapshot:
-            number, _ = find_passage(snapshot.database, self.name, str(id), from_here=False)
+            number, _ = find_passage(snapshot.database, self.name, str(target), from_here=False)
             return excerpt_of(snapshot.database, number, context)
 
     def facets(self, filter: str | None = None, *, folder: str = "", type: str = "", date: str = "") -> Facets:
