@@ -74,19 +74,21 @@ def answer_of(connection: socket.socket) -> tuple[int, bytes]:
 
 
 @contextmanager
-def serving(indexes: Path, *options: str, key: str | None = None) -> Iterator[Server]:
-    """`semsearch serve` on a free port, until the end of the block."""
+def serving(
+    indexes: Path, *options: str, key: str | None = None, command: tuple[str, ...] = ("serve",)
+) -> Iterator[Server]:
+    """`semsearch serve`, or another command that serves, on a free port, until the end of the block."""
     environment = {k: v for k, v in os.environ.items() if k != "SEMSEARCH_API_KEY"}
     log = Path(tempfile.mkstemp(suffix=".log")[1])
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "semsearch", "serve", "--indexes", str(indexes), "--port", "0", *options],
+            [sys.executable, "-m", "semsearch", *command, "--indexes", str(indexes), "--port", "0", *options],
             stdout=subprocess.DEVNULL,
             stderr=file,
             env=environment | ({"SEMSEARCH_API_KEY": key} if key else {}),
         )
     deadline = time.monotonic() + 60
-    while not (found := re.search(r"serving .* at (http://\S+)", log.read_text())):
+    while not (found := re.search(r"serving .* at (http://[^/\s]+)", log.read_text())):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, "it does not start"
         time.sleep(0.05)

@@ -43,9 +43,11 @@ HOMES = {
         f"cli/{name}.py" for name in ("__init__", "commands", "evaluating", "options", "output", "searching", "serving")
     },
     "fastapi": {"server/app.py"},
+    "mcp": {"server/mcp.py"},
+    "mcp_types": {"server/mcp.py"},
     "prometheus_client": {"server/metrics.py"},
-    "pydantic": {"server/schemas.py"},
-    "starlette": {f"server/{name}.py" for name in ("app", "embeddings", "guard", "metrics", "run")},
+    "pydantic": {"server/mcp.py", "server/schemas.py"},
+    "starlette": {f"server/{name}.py" for name in ("app", "embeddings", "guard", "mcp", "metrics", "run")},
     "uvicorn": {"server/run.py"},
 }
 

@@ -186,7 +186,8 @@ def test_every_command_is_documented(run: Run) -> None:
     listed = run("--help").stdout.split("Commands:")[1].split("\n")
     commands = [line.split()[0] for line in listed if line.strip()]
     assert (
-        commands == "compact delete eval export formats import index info list query serve show similar verify".split()
+        commands
+        == "compact delete eval export formats import index info list mcp query serve show similar verify".split()
     )
     for command in commands:
         assert f"semsearch {command}" in readme

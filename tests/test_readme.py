@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import shlex
@@ -11,6 +13,7 @@ import sys
 from pathlib import Path
 
 from conftest import CORPUS, ROOT, Run
+from mcp import Client, StdioServerParameters, stdio_client
 from serving import serving
 
 from semsearch import Searcher
@@ -53,6 +56,22 @@ def test_the_server_answers_the_command(tmp_path: Path, sample_index: Path) -> N
     with serving(tmp_path / "indexes") as server:
         found = server.client.get(url.replace("http://127.0.0.1:8765", server.url)).json()
     assert found["hits"][0]["path"] == "home/dripping-tap.md"
+
+
+def test_an_agent_that_is_configured_so_finds_the_tools(tmp_path: Path, sample_index: Path) -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    (configured,) = json.loads(block)["mcpServers"].values()
+    shutil.copytree(sample_index, tmp_path / "corpus")
+    arguments = [str(tmp_path) if one == "/path/to/indexes" else one for one in configured["args"]]
+    assert configured["command"] == "semsearch"
+
+    async def talk() -> None:
+        started = StdioServerParameters(command=sys.executable, args=["-m", "semsearch", *arguments])
+        async with asyncio.timeout(60), Client(stdio_client(started)) as client:
+            found = await client.call_tool("search", {"query": "my tap drips"})
+            assert found.structured_content["hits"][0]["path"] == "home/dripping-tap.md"
+
+    asyncio.run(talk())
 
 
 def test_make_targets_of_the_readme_exist() -> None:

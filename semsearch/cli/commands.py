@@ -14,7 +14,7 @@ from semsearch.cli import output
 from semsearch.cli.evaluating import evaluate
 from semsearch.cli.options import Size, indexes_option, json_option
 from semsearch.cli.searching import query, show, similar
-from semsearch.cli.serving import serve
+from semsearch.cli.serving import mcp, serve
 from semsearch.errors import DamagedIndexError, InvalidInputError, UnreadableFileError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (query, show, similar, serve, evaluate):
+for command in (query, show, similar, serve, mcp, evaluate):
     cli.add_command(command)
 
 

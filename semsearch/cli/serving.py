@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from semsearch.cli.options import indexes_option
 from semsearch.cli.output import printable
 from semsearch.errors import SemsearchError
 
+if TYPE_CHECKING:
+    import socket
+
+    from semsearch.server.service import Service
+
+_names = click.option("-i", "--index", "names", multiple=True, help="Serve this index; may be given more than once.")
+_threads = click.option(
+    "--threads", default=8, show_default=True, type=click.IntRange(1), help="Requests worked on at once."
+)
+_queue = click.option(
+    "--queue", default=256, show_default=True, type=click.IntRange(0), help="Requests that may wait; more are refused."
+)
+_model = click.option("--model", help="Where the indexes' model is now, if it was moved.")
+
+
+def _address(port: int) -> Callable[[Any], Any]:
+    """The options of where a server listens and whom it answers."""
+    options = (
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+        click.option(
+            "--port", default=port, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
+        ),
+        click.option(
+            "--api-key",
+            envvar="SEMSEARCH_API_KEY",
+            show_envvar=True,
+            help="What each request must bring; better by environment.",
+        ),
+        click.option(
+            "--allow-host", "hosts", multiple=True, help="A host name that requests may come to the server by."
+        ),
+        click.option(
+            "--allow-origin", "origins", multiple=True, help="An origin whose pages may ask: https://example.org."
+        ),
+    )
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
 
 @click.command()
 @indexes_option
-@click.option("-i", "--index", "names", multiple=True, help="Serve this index; may be given more than once.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
-)
-@click.option(
-    "--api-key",
-    envvar="SEMSEARCH_API_KEY",
-    show_envvar=True,
-    help="What each request must bring; better by environment.",
-)
-@click.option("--allow-host", "hosts", multiple=True, help="A host name that requests may come to the server by.")
-@click.option("--allow-origin", "origins", multiple=True, help="An origin whose pages may ask: https://example.org.")
-@click.option("--threads", default=8, show_default=True, type=click.IntRange(1), help="Requests worked on at once.")
-@click.option(
-    "--queue", default=256, show_default=True, type=click.IntRange(0), help="Requests that may wait; more are refused."
-)
+@_names
+@_address(8765)
+@_threads
+@_queue
 @click.option("--rerank", "reranker", metavar="MODEL", help="A cross-encoder that requests may ask for.")
-@click.option("--model", help="Where the indexes' model is now, if it was moved.")
+@_model
 def serve(
     indexes: Path,
     names: tuple[str, ...],
@@ -52,20 +87,12 @@ def serve(
     """
     try:
         from semsearch.server.app import create_app
-        from semsearch.server.run import is_any, is_loopback, listen
         from semsearch.server.run import serve as run
     except ModuleNotFoundError as error:
         raise click.UsageError(f"the server needs {error.name}; install it: pip install 'semsearch[server]'") from None
-    from semsearch.server.guard import LOOPBACK
     from semsearch.server.service import Service
-    from semsearch.store.catalog import find_index
 
-    if not is_loopback(host) and not api_key:
-        raise click.UsageError(
-            f"--host {host} lets other machines ask; give a key that they must bring, as SEMSEARCH_API_KEY or --api-key"
-        )
-    for name in names:
-        find_index(indexes, name)
+    _check(host, api_key, indexes, names)
     service = Service(indexes, names, model=model, reranker=reranker, threads=threads, waiting=queue)
     for name in service.names():  # opened now, so that the first request need not wait for it
         try:
@@ -74,10 +101,93 @@ def serve(
             if names:
                 raise
             click.echo(f"{click.style('warning', fg='yellow')}: {printable(str(error))}", err=True)
-    own = f"[{host}]" if ":" in host else host
-    allowed = [*LOOPBACK, *hosts, "*" if is_any(host) else own]
-    with listen(host, port) as listening:
-        address = f"http://{own}:{listening.getsockname()[1]}"
+    with _listening(host, port, hosts) as (listening, allowed, address):
         app = create_app(service, hosts=allowed, origins=origins, api_key=api_key)
-        served = ", ".join(service.names()) or f"nothing yet: semsearch index FOLDER adds to {indexes}"
-        run(app, listening, lambda: click.echo(f"serving {served} at {address}", err=True))
+        run(app, listening, lambda: click.echo(f"serving {_served(service, indexes)} at {address}", err=True))
+
+
+@click.command()
+@indexes_option
+@_names
+@click.option(
+    "--http", is_flag=True, help="Serve by HTTP, as many clients as come, instead of one by stdin and stdout."
+)
+@_address(8766)
+@_threads
+@_queue
+@_model
+@click.pass_context
+def mcp(
+    context: click.Context,
+    indexes: Path,
+    names: tuple[str, ...],
+    http: bool,
+    host: str,
+    port: int,
+    api_key: str | None,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    threads: int,
+    queue: int,
+    model: str | None,
+) -> None:
+    """Offer indexes to agents as tools of the Model Context Protocol: search, show, similar, list_indexes.
+
+    The agent starts it, and speaks to it by stdin and stdout; with --http it is a server of its own, at /mcp. An index
+    is opened when it is first asked for.
+    """
+    if not http:
+        for name, option in (
+            ("host", "--host"),
+            ("port", "--port"),
+            ("hosts", "--allow-host"),
+            ("origins", "--allow-origin"),
+        ):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"{option} is of the server that --http starts; give --http, too")
+    try:
+        from semsearch.server.mcp import PATH, create_app, serve_stdio
+        from semsearch.server.run import serve as run
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"this needs {error.name}; install it: pip install 'semsearch[mcp]'") from None
+    from semsearch.server.service import Service
+
+    _check(host, api_key, indexes, names)
+    service = Service(indexes, names, model=model, threads=threads, waiting=queue)
+    if not http:
+        if sys.stdin.isatty():
+            told = f"{_served(service, indexes)}, to an agent that speaks the protocol on stdin; Ctrl-D ends it"
+            click.echo(f"serving {told}", err=True)
+        serve_stdio(service)
+        return
+    with _listening(host, port, hosts) as (listening, allowed, address):
+        app = create_app(service, hosts=allowed, origins=origins, api_key=api_key)
+        run(app, listening, lambda: click.echo(f"serving {_served(service, indexes)} at {address}{PATH}", err=True))
+
+
+def _check(host: str, api_key: str | None, indexes: Path, names: tuple[str, ...]) -> None:
+    """See that others need a key, and that the indexes that are named are there."""
+    from semsearch.server.run import is_loopback
+    from semsearch.store.catalog import find_index
+
+    if not is_loopback(host) and not api_key:
+        raise click.UsageError(
+            f"--host {host} lets other machines ask; give a key that they must bring, as SEMSEARCH_API_KEY or --api-key"
+        )
+    for name in names:
+        find_index(indexes, name)
+
+
+@contextmanager
+def _listening(host: str, port: int, hosts: tuple[str, ...]) -> Iterator[tuple[socket.socket, list[str], str]]:
+    """A socket that listens, the host names that requests may come by, and the address to tell people."""
+    from semsearch.server.guard import LOOPBACK
+    from semsearch.server.run import is_any, listen
+
+    own = f"[{host}]" if ":" in host else host
+    with listen(host, port) as listening:
+        yield listening, [*LOOPBACK, *hosts, "*" if is_any(host) else own], f"http://{own}:{listening.getsockname()[1]}"
+
+
+def _served(service: Service, indexes: Path) -> str:
+    return ", ".join(service.names()) or f"nothing yet: semsearch index FOLDER adds to {indexes}"

@@ -1,1 +1,1 @@
-"""HTTP: the JSON API and what guards it, over the same `Searcher`."""
+"""HTTP and MCP: the API, the tools, and what guards them, over the same `Searcher`."""

@@ -216,13 +216,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     @app.get("/api/indexes", response_model=ServedIndexes, summary="What is served")
     async def indexes() -> Response:
         def work() -> dict[str, Any]:
-            # Not where they are on this machine.
-            told = [
-                {name: getattr(one, name) for name in ServedIndex.model_fields}
-                | {"error": one.error and "it cannot be read; the server's operator sees why with semsearch verify"}
-                for one in service.describe()
-            ]
-            return {"indexes": told, "can_rerank": service.can_rerank}
+            return {"indexes": [ServedIndex.of(one) for one in service.describe()], "can_rerank": service.can_rerank}
 
         return _json(await service.run(work))
 

@@ -10,6 +10,7 @@ from semsearch.query.excerpt import Excerpt
 from semsearch.query.facets import Facets
 from semsearch.server import limits
 from semsearch.server.filter_schema import PATTERN
+from semsearch.store.catalog import IndexInfo
 from semsearch.types import Hit
 
 Mode = Literal["hybrid", "dense", "lexical"]
@@ -187,6 +188,14 @@ class ServedIndex(BaseModel):
     bytes: int
     built: str
     error: str | None
+
+    @classmethod
+    def of(cls, described: IndexInfo) -> dict[str, Any]:
+        """Its fields of what an index says of itself: not where it is on this machine."""
+        told = {name: getattr(described, name) for name in cls.model_fields}
+        if described.error:
+            told["error"] = "it cannot be read; the server's operator sees why with semsearch verify"
+        return told
 
 
 class ServedIndexes(BaseModel):
