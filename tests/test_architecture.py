@@ -40,7 +40,8 @@ HOMES = {
     "ir_measures": {"evaluation/measures.py"},
     "scipy": {"evaluation/sts.py"},
     "click": {
-        f"cli/{name}.py" for name in ("__init__", "commands", "evaluating", "options", "output", "searching", "serving")
+        f"cli/{name}.py"
+        for name in ("__init__", "commands", "evaluating", "indexing", "options", "output", "searching", "serving")
     },
     "fastapi": {"server/app.py"},
     "mcp": {"server/mcp.py"},
@@ -49,6 +50,7 @@ HOMES = {
     "pydantic": {"server/mcp.py", "server/schemas.py"},
     "starlette": {f"server/{name}.py" for name in ("app", "embeddings", "guard", "mcp", "metrics", "run")},
     "uvicorn": {"server/run.py"},
+    "watchfiles": {"indexer/watch.py"},
 }
 
 

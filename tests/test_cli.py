@@ -187,7 +187,7 @@ def test_every_command_is_documented(run: Run) -> None:
     commands = [line.split()[0] for line in listed if line.strip()]
     assert (
         commands
-        == "compact delete eval export formats import index info list mcp query serve show similar verify".split()
+        == "compact delete eval export formats import index info list mcp query serve show similar verify watch".split()
     )
     for command in commands:
         assert f"semsearch {command}" in readme

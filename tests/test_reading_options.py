@@ -156,8 +156,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(notes: Path, tmp_pat
 
 def test_much_is_asked_about(notes: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, semsearch.cli, semsearch.cli.commands as commands\n"
-        "commands._MANY_FILES = 2\n"
+        "import sys, semsearch.cli, semsearch.cli.indexing as indexing\n"
+        "indexing._MANY_FILES = 2\n"
         "sys.argv = ['semsearch', 'index', *sys.argv[1:]]\n"
         "semsearch.cli.main()"
     )

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from conftest import CORPUS, ROOT, Run
@@ -56,6 +57,33 @@ def test_the_server_answers_the_command(tmp_path: Path, sample_index: Path) -> N
     with serving(tmp_path / "indexes") as server:
         found = server.client.get(url.replace("http://127.0.0.1:8765", server.url)).json()
     assert found["hits"][0]["path"] == "home/dripping-tap.md"
+
+
+def test_the_commands_that_watch_run(tmp_path: Path) -> None:
+    shutil.copytree(CORPUS, tmp_path / "tests" / "corpus")
+    commands = re.findall(r"^semsearch ((?:watch|serve --watch) .*)$", README, re.MULTILINE)
+    assert len(commands) == 2
+    for command, sign in zip(commands, ("watching tests/corpus", "serving corpus"), strict=True):
+        more = ["--port", "0"] if command.startswith("serve") else []
+        process = subprocess.Popen(
+            [sys.executable, "-m", "semsearch", *shlex.split(command), *more],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            late = threading.Timer(60, process.kill)
+            late.start()
+            try:
+                assert process.stderr
+                assert process.stderr.readline().startswith(sign)
+                process.terminate()
+                assert process.wait(timeout=60) == 0
+            finally:
+                late.cancel()
+                process.kill()
 
 
 def test_an_agent_that_is_configured_so_finds_the_tools(tmp_path: Path, sample_index: Path) -> None:

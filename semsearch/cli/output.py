@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from semsearch.errors import SemsearchError
+
 if TYPE_CHECKING:
     from semsearch.corpus.formats import Format
     from semsearch.evaluation.evaluate import Evaluation
@@ -144,19 +146,34 @@ def duration(seconds: float) -> str:
     return f"{max(1, round(seconds))} s"
 
 
-def print_summary(summary: IndexSummary) -> None:
+def print_update(done: IndexSummary | SemsearchError, *, err: bool = False) -> None:
+    """Print what an update of several did, or on stderr why it failed."""
+    if isinstance(done, SemsearchError):
+        print_warning(str(done))
+    else:
+        print_summary(done, err=err, hint="")
+        sys.stdout.flush()
+
+
+def print_warning(message: str) -> None:
+    """Print on stderr what is wrong, and yet no end."""
+    click.echo(f"{click.style('warning', fg='yellow')}: {printable(' '.join(message.split()))}", err=True)
+
+
+def print_summary(summary: IndexSummary, *, err: bool = False, hint: str = " (see --verbose)") -> None:
     """Print what an update did."""
     counts = {
         "new": summary.files_added,
         "changed": summary.files_changed,
         "removed": summary.files_removed,
         "unchanged": summary.files_unchanged,
-        "skipped (see --verbose)": summary.files_skipped,
+        f"skipped{hint}": summary.files_skipped,
     }
     files = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    _print(
+    click.echo(
         f"{printable(summary.path)}: files: {files}; {summary.documents} documents, {summary.passages} passages, "
-        f"{summary.passages_embedded} of them embedded now, in {summary.took_ms / 1000:.1f} s"
+        f"{summary.passages_embedded} of them embedded now, in {summary.took_ms / 1000:.1f} s",
+        err=err,
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from semsearch.cli.options import indexes_option
-from semsearch.cli.output import printable
+from semsearch.cli import output
+from semsearch.cli.indexing import ask_if_much, indexer_of
+from semsearch.cli.options import Command, indexes_option, together
 from semsearch.errors import SemsearchError
 
 if TYPE_CHECKING:
@@ -30,9 +33,9 @@ _queue = click.option(
 _model = click.option("--model", help="Where the indexes' model is now, if it was moved.")
 
 
-def _address(port: int) -> Callable[[Any], Any]:
+def _address(port: int) -> Callable[[Command], Command]:
     """The options of where a server listens and whom it answers."""
-    options = (
+    return together(
         click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
         click.option(
             "--port", default=port, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
@@ -51,13 +54,6 @@ def _address(port: int) -> Callable[[Any], Any]:
         ),
     )
 
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
 
 @click.command()
 @indexes_option
@@ -67,6 +63,14 @@ def _address(port: int) -> Callable[[Any], Any]:
 @_queue
 @click.option("--rerank", "reranker", metavar="MODEL", help="A cross-encoder that requests may ask for.")
 @_model
+@click.option(
+    "--watch",
+    "watched",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path, exists=True),
+    help="Meanwhile keep the index of this folder or file up to date, as semsearch watch does; several make one index.",
+)
 def serve(
     indexes: Path,
     names: tuple[str, ...],
@@ -79,11 +83,15 @@ def serve(
     queue: int,
     reranker: str | None,
     model: str | None,
+    watched: tuple[Path, ...],
 ) -> None:
     """Serve indexes by HTTP: all of the folder, or those that are named.
 
     GET /api/search?query=... searches; /docs describes all there is. Another host than this machine's own needs an API
     key. SIGTERM finishes what is under way.
+
+    With --watch the index that is named, or else the one of the folder's name, is served as it is, and brought up to
+    date at once, and then whenever the folder changes.
     """
     try:
         from semsearch.server.app import create_app
@@ -92,7 +100,11 @@ def serve(
         raise click.UsageError(f"the server needs {error.name}; install it: pip install 'semsearch[server]'") from None
     from semsearch.server.service import Service
 
-    _check(host, api_key, indexes, names)
+    keeping = _Keeping(indexes, names[0] if len(names) == 1 else None, watched, model) if watched else None
+    own = keeping.name if keeping else None  # which need not be there yet
+    _check(host, api_key, indexes, tuple(name for name in names if name != own))
+    if own and names and own not in names:
+        names = (*names, own)
     service = Service(indexes, names, model=model, reranker=reranker, threads=threads, waiting=queue)
     for name in service.names():  # opened now, so that the first request need not wait for it
         try:
@@ -100,10 +112,58 @@ def serve(
         except SemsearchError as error:
             if names:
                 raise
-            click.echo(f"{click.style('warning', fg='yellow')}: {printable(str(error))}", err=True)
+            output.print_warning(str(error))
     with _listening(host, port, hosts) as (listening, allowed, address):
         app = create_app(service, hosts=allowed, origins=origins, api_key=api_key)
-        run(app, listening, lambda: click.echo(f"serving {_served(service, indexes)} at {address}", err=True))
+
+        def ready() -> None:
+            click.echo(f"serving {_served(service, indexes, own)} at {address}", err=True)
+            if keeping:
+                keeping.start()
+
+        try:
+            run(app, listening, ready)
+        finally:
+            if keeping:
+                keeping.end()
+
+
+class _Keeping:
+    """An index that is kept up to date in a thread."""
+
+    def __init__(self, indexes: Path, name: str | None, paths: tuple[Path, ...], model: str | None) -> None:
+        try:
+            from semsearch.indexer.watch import watch
+        except ModuleNotFoundError as error:
+            raise click.UsageError(f"--watch needs {error.name}; install it: pip install 'semsearch[watch]'") from None
+        indexer = indexer_of(indexes, name, paths, model=model)
+        if not indexer.path.exists():
+            ask_if_much(indexer, paths)
+        self.name = indexer.path.name
+        self._stop = threading.Event()
+        self._updates = watch(indexer, paths, self._stop)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="semsearch-watch")
+
+    def start(self) -> None:
+        """Begin with it."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for done in self._updates:
+                output.print_update(done, err=True)
+        except BaseException as error:
+            self._error = error
+            signal.raise_signal(signal.SIGTERM)  # the server ends, and then tells
+
+    def end(self) -> None:
+        """Break off an update under way, and wait for the thread's end; raise what it failed with."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._error:
+            raise self._error
 
 
 @click.command()
@@ -189,5 +249,8 @@ def _listening(host: str, port: int, hosts: tuple[str, ...]) -> Iterator[tuple[s
         yield listening, [*LOOPBACK, *hosts, "*" if is_any(host) else own], f"http://{own}:{listening.getsockname()[1]}"
 
 
-def _served(service: Service, indexes: Path) -> str:
-    return ", ".join(service.names()) or f"nothing yet: semsearch index FOLDER adds to {indexes}"
+def _served(service: Service, indexes: Path, coming: str | None = None) -> str:
+    names = service.names()
+    if coming and coming not in names:
+        names.append(f"{coming} when it is made")
+    return ", ".join(names) or f"nothing yet: semsearch index FOLDER adds to {indexes}"

@@ -70,6 +70,20 @@ class Indexer:
         self._index_type = index_type
         self._settings = settings or Settings()
 
+    @property
+    def path(self) -> Path:
+        """The index folder."""
+        return self._path
+
+    def find(self, source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Walk:
+        """The files that `update` would have the index hold, and what it would leave out.
+
+        Raises:
+            SourceNotFoundError: A source is not there.
+        """
+        options = self._settings.over(self._remembered()).walk_options
+        return walk([Path(one) for one in _paths(_sources(source))], options)
+
     def update(
         self,
         source: Source | Iterable[Source],
