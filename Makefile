@@ -24,6 +24,7 @@ demo: $(STAMP)  ## index tests/corpus/ and ask it three questions
 	$(BIN)/semsearch query "how to repair a leaky faucet" -i demo -k 3
 	$(BIN)/semsearch query "concurrency bugs in parallel software" -i demo -k 3
 	$(BIN)/semsearch query "remedies for allergies" -i demo -k 3
+	@echo "See it in a browser, at http://127.0.0.1:8765:  $(BIN)/semsearch serve -i demo"
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

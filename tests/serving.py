@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import pytest
 
 
 class Server:
@@ -104,3 +106,19 @@ def serving(
 def query(path: str, **parameters: object) -> bytes:
     """A plain GET request."""
     return f"GET {path}?{urlencode(parameters)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def as_json(value: object) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def dicts(hits: list[Any]) -> Any:
+    return as_json([dataclasses.asdict(hit) for hit in hits])
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """The same hits; scores to what float32 leaves of queries that are embedded together or not."""
+    assert [{**hit, "score": 0, "parts": 0} for hit in found] == [{**hit, "score": 0, "parts": 0} for hit in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+        assert one["parts"] == pytest.approx(other["parts"], abs=1e-5)

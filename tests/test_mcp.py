@@ -23,7 +23,7 @@ from jsonschema import Draft202012Validator
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
-from serving import Server, serving
+from serving import Server, as_json, assert_same, dicts, serving
 
 from semsearch import Document, Indexer, Searcher
 
@@ -92,10 +92,6 @@ async def answer(client: Client, tool: str, **arguments: Any) -> Any:
     return result.structured_content
 
 
-def dicts(hits: list[Any]) -> Any:
-    return json.loads(json.dumps([dataclasses.asdict(hit) for hit in hits]))
-
-
 async def check_answers(client: Client, searcher: Searcher) -> None:
     for arguments in (
         {"query": "how to repair a leaky faucet"},
@@ -103,7 +99,7 @@ async def check_answers(client: Client, searcher: Searcher) -> None:
         {"query": "water", "mode": "dense", "filter": "path:home/ and type:md", "per_document": 2},
     ):
         found = await answer(client, "search", **arguments)
-        assert found["hits"] == dicts(searcher.search(**arguments))
+        assert_same(found["hits"], dicts(searcher.search(**arguments)))
         assert found["hits"]
         assert (found["query"], found["index"]) == (arguments["query"], "sample")
         cited = [hit for hit in found["hits"] if hit["path"].endswith(".md")]
@@ -113,9 +109,11 @@ async def check_answers(client: Client, searcher: Searcher) -> None:
             assert text[hit["char_start"] : hit["char_end"]] == hit["text"]
     hit = searcher.search("dripping tap", 1)[0]
     for target in (hit.id, str(hit.id), hit.path, f"{hit.path}:{hit.line_start}"):
-        assert (await answer(client, "similar", target=target, k=4))["hits"] == dicts(searcher.similar(str(target), 4))
+        assert_same(
+            (await answer(client, "similar", target=target, k=4))["hits"], dicts(searcher.similar(str(target), 4))
+        )
         shown = (await answer(client, "show", target=target, context=2, index="sample"))["document"]
-        assert shown == dicts([searcher.excerpt(target, 2)])[0]
+        assert shown == as_json(dataclasses.asdict(searcher.excerpt(target, 2)))
         assert shown["text"] == hit.text
     (told,) = (await answer(client, "list_indexes"))["indexes"]
     assert (told["name"], told["passages"], told["error"]) == ("sample", 255, None)
@@ -191,7 +189,7 @@ def test_what_is_wrong_is_said(indexes: Path, searcher: Searcher) -> None:
                 assert (result.is_error, message in said(result)) == (True, True), (tool, arguments, result)
                 assert "Traceback" not in said(result)
             # It goes on.
-            assert (await answer(client, "search", query="tap"))["hits"] == dicts(searcher.search("tap"))
+            assert_same((await answer(client, "search", query="tap"))["hits"], dicts(searcher.search("tap")))
 
     asyncio.run(talk())
 

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 from conftest import CORPUS, Run
-from serving import Server, query, serving
+from serving import Server, as_json, assert_same, dicts, query, serving
 
 from semsearch import Document, Encoder, Indexer, Searcher
 
@@ -40,22 +40,6 @@ def server(indexes: Path) -> Iterator[Server]:
 def searcher(indexes: Path) -> Iterator[Searcher]:
     with Searcher(indexes / "sample") as opened:
         yield opened
-
-
-def as_json(value: object) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def dicts(hits: list[Any]) -> Any:
-    return as_json([dataclasses.asdict(hit) for hit in hits])
-
-
-def assert_same(found: Any, expected: Any) -> None:
-    """The same hits; scores to what float32 leaves of queries that are embedded together or not."""
-    assert [{**hit, "score": 0, "parts": 0} for hit in found] == [{**hit, "score": 0, "parts": 0} for hit in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
-        assert one["parts"] == pytest.approx(other["parts"], abs=1e-5)
 
 
 QUERIES = [
@@ -91,6 +75,27 @@ def test_answers_are_those_of_a_searcher(server: Server, searcher: Searcher, opt
     assert [one["query"] for one in several["queries"]] == QUERIES
     for one, text in zip(several["queries"], QUERIES, strict=True):
         assert_same(one["hits"], dicts(searcher.search(text, **own)))
+
+
+def test_what_many_ask_at_once_is_answered_to_each(server: Server, searcher: Searcher) -> None:
+    queries = [f"{text} number {number}" for number in range(12) for text in QUERIES]
+    answers: dict[str, Any] = {}
+
+    def ask(some: list[str]) -> None:
+        for number, text in enumerate(some):
+            options = OPTIONS[number % 3]
+            if number % 5 == 0:  # beside one that is refused
+                assert server.get("/api/search", query=text, filter="path:", **options).status_code == 400
+            answers[text] = server.get("/api/search", query=text, **options).json()["hits"], options
+
+    threads = [threading.Thread(target=ask, args=(queries[number::20],)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers.keys() == set(queries)
+    for text, (hits, options) in answers.items():
+        assert_same(hits, dicts(searcher.search(text, **options)))
 
 
 def test_more_like_this_and_reading_on(server: Server, searcher: Searcher) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -93,6 +94,7 @@ def serve(
     With --watch the index that is named, or else the one of the folder's name, is served as it is, and brought up to
     date at once, and then whenever the folder changes.
     """
+    _share_processors()
     try:
         from semsearch.server.app import create_app
         from semsearch.server.run import serve as run
@@ -205,6 +207,7 @@ def mcp(
         ):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"{option} is of the server that --http starts; give --http, too")
+    _share_processors()
     try:
         from semsearch.server.mcp import PATH, create_app, serve_stdio
         from semsearch.server.run import serve as run
@@ -223,6 +226,12 @@ def mcp(
     with _listening(host, port, hosts) as (listening, allowed, address):
         app = create_app(service, hosts=allowed, origins=origins, api_key=api_key)
         run(app, listening, lambda: click.echo(f"serving {_served(service, indexes)} at {address}{PATH}", err=True))
+
+
+def _share_processors() -> None:
+    """Have NumPy use one thread for each request, before it is imported."""
+    # Of many requests each has few multiplications, and several threads for one wait for those of another.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _check(host: str, api_key: str | None, indexes: Path, names: tuple[str, ...]) -> None:

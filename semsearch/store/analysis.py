@@ -111,6 +111,7 @@ def _compounds(text: str) -> Iterator[str]:
     return (word for word in words if "_" in word or (not word.islower() and _HUMP.search(word)))
 
 
+@lru_cache(maxsize=256)  # each of its hits asks for them
 def query_terms(query: str, language: str) -> tuple[str, ...]:
     """The stems that a query is looked for by, each once; stop words only where there is nothing else."""
     text = searchable(phrases(query)[1])
