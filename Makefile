@@ -48,6 +48,7 @@ bench: $(STAMP)  ## speed and memory, as ratios to peers measured in the same ru
 	$(BIN)/python tests/benchmarks/scale.py --sizes 10000 60000
 	$(BIN)/python tests/benchmarks/search.py --sizes 10000 60000
 	$(BIN)/python tests/benchmarks/serving.py --requests 4000
+	$(BIN)/python tests/benchmarks/page.py
 
 clean:  ## remove caches and build products, never indexes/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -141,6 +141,17 @@ def values() -> Iterator[bytes]:
         yield parameters(query="tap", mode=mode)
     for query in ("", " ", "\t\n", "\0", "a\0b", "\u2003"):
         yield parameters(query=query)
+    for date in ("today", "2026-1", "2026-01-01-01", "2026' or 1", "-2026"):
+        yield parameters("/api/facets", date=date)
+    yield parameters("/api/facets", folder="a" * 4097)
+    yield parameters("/api/facets", type="a" * 256)
+    yield parameters("/api/facets", filter="a" * 2049)
+    yield parameters("/api/facets", query="tap")
+    yield parameters("/api/map", dots=10**9)
+    yield parameters("/api/map/places")
+    for number in (0, -1, 2**63, "1 or 1", "1.5"):
+        yield parameters("/api/map/places", id=number)
+    yield request("/api/map/places?" + "&".join(f"id={number}" for number in range(1, 102)))
     yield parameters(query="tap", context=3)
     yield parameters(query="tap", model="/etc/passwd")
     yield parameters(query="tap", reranker="evil/model")
@@ -186,6 +197,8 @@ def traversal() -> Iterator[tuple[int, bytes]]:
     ):
         yield 404, parameters(query="tap", index=name)
         yield 404, parameters("/api/document", id=1, index=name)
+        yield 404, parameters("/api/facets", index=name)
+        yield 404, parameters("/api/map", index=name)
     for target in (
         "../secret.txt", "/etc/passwd", "secret.txt", "file:///etc/passwd", "tap.md/../tap.md", "./tap.md", "tap.md\0",
         "~/.ssh/id_rsa", "tap.md:99999999999999999999", "9999", "-1", "a" * 4000,
@@ -258,7 +271,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert sum(map(len, KINDS.values())) >= 230
+    assert sum(map(len, KINDS.values())) >= 270
 
 
 @pytest.mark.parametrize("kind", KINDS)
