@@ -17,8 +17,8 @@ BODY_SECONDS = 10.0
 WORK_SECONDS = 25.0
 # Queries that are searched for together, and how many such batches are at it at once: Python runs in one thread at a
 # time, and while one batch does, another's vectors are multiplied.
-BATCH = 16
-BATCHES = 2
+BATCH = 12
+BATCHES = 3
 # Seconds that a request waits for a map to be made, before it is told to come again.
 MAP_SECONDS = 0.5
 # Seconds after which one that was refused for want of room should come again.
