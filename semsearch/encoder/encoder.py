@@ -168,7 +168,7 @@ class Encoder:
         for text in texts:
             if not isinstance(text, str):
                 raise InvalidInputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}")
-        if 0 < len(texts) <= _FEW_TEXTS:  # not worth a thread
+        if 0 < len(texts) <= _FEW_TEXTS and sum(map(len, texts)) < _WINDOW_CHARACTERS:  # not worth a thread
             return self._encode_window(self.tokenizer.token_ids([prompt + text for text in texts]))
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         done = 0
