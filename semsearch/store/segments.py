@@ -310,17 +310,13 @@ class VectorReader:
             effort: Of approximate search: more finds more and takes longer; 1 gives a recall@10 of about .99.
         """
         with one_thread():
-            found = [
-                (reader, reader.search(query, k, allowed, effort)) for reader in self._readers if reader.segment.live
-            ]
+            found = [(reader, reader.search(query, k, allowed, effort)) for reader in self._live]
         return _joined(found, k)
 
     def search_batch(self, queries: Vectors, k: int, effort: float = 1.0) -> list[list[tuple[int, float]]]:
         """As `search`, for several queries (n, dim), which takes less time than one after the other."""
         with one_thread():
-            found = [
-                (reader, reader.search_batch(queries, k, effort)) for reader in self._readers if reader.segment.live
-            ]
+            found = [(reader, reader.search_batch(queries, k, effort)) for reader in self._live]
         return [_joined([(reader, several[at]) for reader, several in found], k) for at in range(len(queries))]
 
 
