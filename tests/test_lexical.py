@@ -19,6 +19,7 @@ from semsearch.errors import InvalidInputError
 from semsearch.store.analysis import LANGUAGES, analyzer, phrases, query_terms, searchable, words_with
 from semsearch.store.database import Database
 from semsearch.store.lexical import LexicalReader, write_lexical
+from semsearch.store.scored import Scored
 from semsearch.store.verify import verify
 from semsearch.store.writer import open_writer
 
@@ -53,6 +54,10 @@ def lexical_index(folder: Path, texts: dict[int, str], language: str = "none") -
     return LexicalReader(folder, lexical, whole=True)
 
 
+def by_id(found: Scored) -> dict[int, float]:
+    return dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_scores_are_those_of_a_plain_bm25(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -65,7 +70,7 @@ def test_scores_are_those_of_a_plain_bm25(data: st.DataObject, tmp_path_factory:
     reader = lexical_index(tmp_path_factory.mktemp("lexical"), {n: " ".join(words) for n, words in texts.items()})
     parsed = reader.parse(" ".join(query))
     assert parsed is not None
-    found = dict(reader.search(parsed, 100))
+    found = by_id(reader.search(parsed, 100))
     expected = plain_bm25(texts, query, {n: one_byte(len(words)) for n, words in texts.items()})
     assert found.keys() == expected.keys()
     np.testing.assert_allclose([found[n] for n in found], [expected[n] for n in found], rtol=1e-4)
@@ -73,9 +78,9 @@ def test_scores_are_those_of_a_plain_bm25(data: st.DataObject, tmp_path_factory:
     np.testing.assert_allclose([found[n] for n in found], [exact[n] for n in found], rtol=0.06)
     some = sorted(texts)[::2]
     of_some = {n: score for n, score in found.items() if n in some}
-    assert reader.scores(parsed, some) == pytest.approx(of_some, rel=1e-5)
+    assert by_id(reader.scores(parsed, some)) == pytest.approx(of_some, rel=1e-5)
     ranked = sorted(of_some.items(), key=lambda pair: (-pair[1], pair[0]))
-    assert [n for n, _ in reader.search(parsed, 5, np.array(some, np.int64))] == [n for n, _ in ranked[:5]]
+    assert reader.search(parsed, 5, np.array(some, np.int64)).ids.tolist() == [n for n, _ in ranked[:5]]
     frequencies = [sum(term in words for words in texts.values()) for term in parsed.terms]
     assert reader.frequencies(parsed) == frequencies
 
@@ -90,10 +95,10 @@ def test_a_wide_filter_gives_the_best_of_what_it_allows(tmp_path: Path, monkeypa
     narrow = reader.search(parsed, 30, allowed)
     monkeypatch.setattr("semsearch.store.lexical._FEW", 0)
     wide = reader.search(parsed, 30, allowed)
-    assert [n for n, _ in wide] == [n for n, _ in narrow]
-    np.testing.assert_allclose([score for _, score in wide], [score for _, score in narrow], rtol=1e-5)
-    assert len(wide) == 30
-    assert {n for n, _ in wide} <= set(allowed.tolist())
+    assert wide.ids.tolist() == narrow.ids.tolist()
+    np.testing.assert_allclose(wide.scores, narrow.scores, rtol=1e-5)
+    assert len(wide.ids) == 30
+    assert {*wide.ids.tolist()} <= set(allowed.tolist())
 
 
 def test_removed_passages_are_gone_and_the_files_of_before_stay(tmp_path: Path) -> None:
@@ -112,7 +117,7 @@ def test_removed_passages_are_gone_and_the_files_of_before_stay(tmp_path: Path) 
     assert reader.all_ids().tolist() == sorted(texts)
     parsed = reader.parse("number50 number51 late")
     assert parsed is not None
-    assert {n for n, _ in reader.search(parsed, 10)} == {51, 101}
+    assert {*reader.search(parsed, 10).ids.tolist()} == {51, 101}
     # Nothing changed, nothing written; much gone, and it is written without holes.
     assert write_lexical(tmp_path, second, "english", removed=(), texts=some, first_new=102) == second
     texts = {n: text for n, text in texts.items() if n > 50}

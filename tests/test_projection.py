@@ -77,7 +77,7 @@ def test_an_index_has_a_map_for_each_generation(tmp_path: Path, monkeypatch: pyt
         places = searcher.places([*documents, 10**9])
         assert places.keys() == documents.keys()
         stored = searcher._snapshot.vectors
-        cosines = stored.vectors(list(places)) @ stored.vectors(made.ids).T
+        cosines = stored.vectors(np.array([*places])) @ stored.vectors(made.ids).T
         for (number, place), row in zip(places.items(), cosines, strict=True):
             at = list(made.ids).index(number) if number in made.ids else int(row.argmax())
             assert place == tuple(made.places[at].tolist())

@@ -58,7 +58,7 @@ class BruteForce:
             reader = VectorReader(index, database.segments(), encoder.dim)
             self.ids = [row[0] for row in rows]
             self.documents = np.array([row[1] for row in rows])
-            self.vectors = reader.vectors(self.ids)  # (n, dim)
+            self.vectors = reader.vectors(np.array(self.ids))  # (n, dim)
         self._encoder = encoder
 
     def scores(

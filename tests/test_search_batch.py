@@ -45,13 +45,12 @@ def test_the_best_of_each_query_are_found(searcher: Searcher, count: int, k: int
         patch.setattr(segments, "_ROWS_AT_ONCE", at_once)
         found = reader.search_batch(queries, k)
     assert len(found) == count
-    for query, pairs in zip(queries, found, strict=True):
+    for query, one in zip(queries, found, strict=True):
         cosines = vectors @ query
         best = np.sort(cosines)[::-1][:k]
-        assert [score for _, score in pairs] == pytest.approx(best.tolist(), abs=1e-5)
-        assert len({number for number, _ in pairs}) == len(best)
-        for number, score in pairs:
-            assert score == pytest.approx(cosines[np.searchsorted(ids, number)], abs=1e-5)
+        assert one.scores == pytest.approx(best, abs=1e-5)
+        assert len({*one.ids.tolist()}) == len(best)
+        assert one.scores == pytest.approx(cosines[np.searchsorted(ids, one.ids)], abs=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from semsearch.corpus.walk import SourceFile
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import Fingerprint
@@ -64,7 +66,7 @@ def verify_deep(index: Path, *, model: str | None = None, passages: int = 500) -
             pairs = [(number, again[content]) for number, content in ids if content in again]
             if pairs:
                 fresh = normalize(encoder.encode_document([one.text for _, one in pairs]))
-                cosines = (vectors.vectors([number for number, _ in pairs]) * fresh).sum(1)
+                cosines = (vectors.vectors(np.array([number for number, _ in pairs])) * fresh).sum(1)
                 checked, least = checked + len(pairs), min(least, float(cosines.min()))
                 if not (cosines >= _LEAST_COSINE).all():
                     differing.add(item.file.path)

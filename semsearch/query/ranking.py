@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 from semsearch.query.fusion import CANDIDATES, DOCUMENTS, PASSAGE_SHARE, SCORED, bm25_weight, moved
 from semsearch.query.snapshot import Snapshot
 from semsearch.store.lexical import LexicalQuery
+from semsearch.store.scored import NONE, Scored
 
 Vector = NDArray[np.float32]
-# Ids and cosines, the best first.
-Nearest = list[tuple[int, float]]
 MODES = ("hybrid", "dense", "lexical")
 
 
@@ -52,7 +50,7 @@ def rank_batch(
     snapshot: Snapshot, texts: Sequence[str], vectors: Sequence[Vector | None], wanted: Wanted
 ) -> Iterator[list[Ranked]]:
     """As `rank`, for several queries."""
-    nearest: Sequence[Nearest | None] = [None] * len(texts)
+    nearest: Sequence[Scored | None] = [None] * len(texts)
     queries = [vector for vector in vectors if vector is not None]
     if wanted.allowed is None and len(queries) > 1:
         depth = min(_depth(wanted), len(snapshot.vectors))
@@ -66,7 +64,7 @@ def _depth(wanted: Wanted) -> int:
 
 
 def rank(
-    snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted, nearest: Nearest | None = None
+    snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted, nearest: Scored | None = None
 ) -> list[Ranked]:
     """The best passages for a query, the best first; of equal ones the one that was indexed earlier.
 
@@ -101,11 +99,13 @@ def rank(
 
 def _by_words(snapshot: Snapshot, words: LexicalQuery | None, wanted: Wanted, depth: int) -> tuple[list[Ranked], bool]:
     """The best by words alone, and whether there are no more."""
-    found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else []
-    documents, _ = snapshot.database.documents_of([number for number, _ in found])
-    kept = _kept([documents[number] for number, _ in found], wanted)
-    ranked = [Ranked(found[at][0], documents[found[at][0]], found[at][1], {"bm25": found[at][1]}) for at in kept]
-    return ranked, len(found) < depth
+    found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else NONE
+    documents = snapshot.documents.of(found.ids)
+    ranked = [
+        Ranked(int(found.ids[at]), int(documents[at]), float(found.scores[at]), {"bm25": float(found.scores[at])})
+        for at in _kept(documents.tolist(), wanted)
+    ]
+    return ranked, len(found.ids) < depth
 
 
 def _kept(documents: Iterable[int], wanted: Wanted) -> list[int]:
@@ -131,29 +131,29 @@ class _Search:
         words: LexicalQuery | None,
         wanted: Wanted,
         depth: int,
-        nearest: Nearest | None,
+        nearest: Scored | None,
     ) -> None:
         self._snapshot = snapshot
         self._vector = vector
         self._wanted = wanted
         self._by_documents = wanted.mode == "hybrid" and wanted.per_document is not None
-        by_words = snapshot.words.search(words, max(depth, SCORED), wanted.allowed) if words and depth else []
+        by_words = snapshot.words.search(words, max(depth, SCORED), wanted.allowed) if words and depth else NONE
         self._weight = 0.0
-        if words and by_words:
+        if words and len(by_words.ids):
             self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
         if nearest is None:
             nearest = snapshot.vectors.search(vector, depth, wanted.allowed, wanted.effort)
-        numbers = sorted({number for number, _ in [*by_words[:depth], *nearest]})
-        documents, self._passages = snapshot.database.documents_of(numbers)
-        bm25 = dict(by_words)
-        # Of each candidate its id, its document, its BM25 score, (n,) each; and its vector, (n, dim).
-        self._ids = np.array(numbers, np.int64)
-        self._documents = np.array([documents[number] for number in numbers], np.int64)
-        self._bm25 = np.array([bm25.get(number, 0.0) for number in numbers], np.float32)
+        # Of each candidate its id, its BM25 score, its document as a row of `_documents`, (n,) each, and its vector,
+        # (n, dim).
+        self._ids = np.union1d(by_words.ids[:depth], nearest.ids)
+        self._bm25 = np.zeros(len(self._ids), np.float32)
+        _, candidates, found = np.intersect1d(self._ids, by_words.ids, assume_unique=True, return_indices=True)
+        self._bm25[candidates] = by_words.scores[found]
+        self._documents, self._document = np.unique(snapshot.documents.of(self._ids), return_inverse=True)
         self._vectors = snapshot.vectors.vectors(self._ids)
-        # Of documents the row of their vector among `_means`, (documents, dim).
-        self._row_of: dict[int, int] = {}
-        self._means = np.empty((0, len(vector)), np.float32)
+        # The vectors of documents, (documents, dim), as far as they were needed.
+        self._means = np.zeros((len(self._documents), len(vector)), np.float32)
+        self._has_mean = np.zeros(len(self._documents), bool)
 
     def ranked(self) -> list[Ranked]:
         """The best k, or as many as there are among the candidates."""
@@ -167,8 +167,13 @@ class _Search:
         order = self._order(scores)
         order = order[np.isfinite(scores[order])]
         return [
-            Ranked(int(self._ids[at]), int(self._documents[at]), float(scores[at]), self._explained(at, plain))
-            for at in order[_kept(self._documents[order].tolist(), self._wanted)]
+            Ranked(
+                int(self._ids[at]),
+                int(self._documents[self._document[at]]),
+                float(scores[at]),
+                self._explained(at, plain),
+            )
+            for at in order[_kept(self._document[order].tolist(), self._wanted)]
         ]
 
     def _scores(self, query: Vector) -> Vector:
@@ -183,14 +188,14 @@ class _Search:
 
     def _document_cosines(self, query: Vector, order: NDArray[np.int64]) -> Vector:
         """The cosine (n,) of each candidate's document as a whole; of those far behind in the order minus infinity."""
-        best = list(dict.fromkeys(self._documents[order].tolist()))[: max(DOCUMENTS, 3 * self._wanted.k)]
-        if lacking := [number for number in best if number not in self._row_of]:
-            self._row_of |= zip(lacking, count(len(self._row_of)), strict=False)
-            vectors = self._snapshot.document_vectors({number: self._passages[number] for number in lacking})
-            self._means = np.concatenate([self._means, vectors])
-        cosines = dict(zip(self._row_of, (self._means @ query).tolist(), strict=True))
-        chosen = {number: cosines[number] for number in best}
-        return np.array([chosen.get(number, -np.inf) for number in self._documents.tolist()], np.float32)
+        found, at = np.unique(self._document[order], return_index=True)
+        best = found[np.argsort(at)][: max(DOCUMENTS, 3 * self._wanted.k)]
+        if len(lacking := best[~self._has_mean[best]]):
+            self._means[lacking] = self._snapshot.document_vectors(self._documents[lacking].tolist())
+            self._has_mean[lacking] = True
+        cosines = np.full(len(self._documents), -np.inf, np.float32)
+        cosines[best] = self._means[best] @ query
+        return cosines[self._document]
 
     def _order(self, scores: Vector) -> NDArray[np.int64]:
         return np.lexsort((self._ids, -scores))

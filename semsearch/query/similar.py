@@ -43,11 +43,12 @@ def similar_in(
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InvalidInputError(f"k must be a whole number of at least 1, got {k!r}")
     passage, whole = find_passage(snapshot.database, index, target, from_here=from_here)
-    documents, passages = snapshot.database.documents_of([passage])
-    vector = snapshot.document_vectors(passages)[0] if whole else snapshot.vectors.vectors([passage])[0]
+    number = np.array([passage])
+    document = int(snapshot.documents.of(number)[0])
+    vector = (snapshot.document_vectors([document]) if whole else snapshot.vectors.vectors(number))[0]
     allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
     # Its own document comes first, and is left out.
     wanted = Wanted(k + 1, "dense", 1, allowed, effort)
-    ranked = [one for one in rank(snapshot, "", vector, wanted) if one.document != documents[passage]]
+    ranked = [one for one in rank(snapshot, "", vector, wanted) if one.document != document]
     text = snapshot.database.passages([passage])[passage].passage.text
     return hits_of(snapshot, text, ranked[:k])

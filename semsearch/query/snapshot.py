@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from semsearch.encoder.models import Fingerprint
 from semsearch.errors import DamagedIndexError
 from semsearch.store.database import Database
+from semsearch.store.documents import Documents
 from semsearch.store.files import REMEDY
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.manifest import Head
@@ -66,24 +67,23 @@ class Snapshot:
     def _open(self, index: Path, head: Head) -> None:
         self.root = Path(head.root)
         self.made_with = Fingerprint.from_json(head.fingerprint)
-        self.vectors = VectorReader(index, self.database.segments(), self.made_with.dim)
+        segments = self.database.segments()
+        self.vectors = VectorReader(index, segments, self.made_with.dim)
+        self.documents = Documents(self.database, max((one.last_passage_id for one in segments), default=0))
         if head.lexical is None:
             raise DamagedIndexError(f"damaged index: {index} has no lexical index; {REMEDY}")
         total = sum(record.size for record in head.lexical.files.values())
         self.words = LexicalReader(index, head.lexical, whole=total <= HASHED_BYTES)
 
-    def document_vectors(self, passages: Mapping[int, Sequence[range]]) -> NDArray[np.float32]:
-        """The normalized means (n, dim) of the vectors of the passages of documents.
-
-        Args:
-            passages: Of each document the ids of its passages, as `Database.documents_of` gives them.
-        """
+    def document_vectors(self, documents: Sequence[int]) -> NDArray[np.float32]:
+        """The normalized means (n, dim) of the vectors of the passages of these documents."""
         kept = self._means
-        found = {document: kept[document] for document in passages if document in kept}
-        if lacking := [document for document in passages if document not in found]:
+        found = {document: kept[document] for document in documents if document in kept}
+        if lacking := [document for document in documents if document not in found]:
+            passages = self.documents.passages(lacking)
             chosen = [_spread([number for run in passages[document] for number in run]) for document in lacking]
             counts = np.array([len(some) for some in chosen])
-            vectors = self.vectors.vectors([number for some in chosen for number in some])
+            vectors = self.vectors.vectors(np.array([number for some in chosen for number in some], np.int64))
             sums = np.add.reduceat(vectors, np.cumsum(counts) - counts, axis=0)
             norms = np.linalg.norm(sums, axis=1, keepdims=True)
             means = dict(zip(lacking, sums / np.maximum(norms, np.finfo(np.float32).tiny), strict=True))
@@ -91,7 +91,7 @@ class Snapshot:
             if len(kept) + len(means) > _MEANS:
                 self._means = {}
             self._means.update(means)
-        return np.stack([found[document] for document in passages])
+        return np.stack([found[document] for document in documents])
 
     def kept(self, make: Callable[[Snapshot], T]) -> T:
         """What this makes of the generation, made once."""

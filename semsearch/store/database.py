@@ -55,8 +55,6 @@ DOCUMENT_COLUMNS = "id, file_id, title, metadata, passages"
 # In the order of the class.
 PASSAGE_FIELDS = tuple(field.name for field in fields(Passage))
 PASSAGE_COLUMNS = f"id, document_id, {', '.join(PASSAGE_FIELDS)}, content"
-# Documents whose passages are kept, as many queries have the same among the best.
-_KEPT = 20_000
 _SOME = 500
 # Of the database, at most; SQLite's own 2 MiB hold too little of a large one from query to query.
 _CACHE_KIB = 32 * 1024
@@ -73,8 +71,6 @@ class Database:
         # would wait for ever.
         self._lock = threading.Lock()
         self._filters = False
-        # Of documents that were asked for, their passages: of one generation they stay as they are.
-        self._passages_of: dict[int, list[range]] = {}
 
     @classmethod
     def open_for_reading(cls, index: Path) -> Database:
@@ -185,7 +181,7 @@ class Database:
         except (AttributeError, TypeError):  # what is damaged may be of any type
             sound = False
         if not sound:
-            raise self._damaged("what it says of the index as a whole")
+            raise self.damaged("what it says of the index as a whole")
         return Head.from_json(heads[0][0]), segments
 
     def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
@@ -200,7 +196,7 @@ class Database:
                 file, document, passage = row[:8], row[8:14], row[14:]
                 for name, one in (("file", file), ("document", document), ("passage", passage)):
                     if row_check(one[:-1]) != one[-1]:
-                        raise self._damaged(f"{name} {one[0]}")
+                        raise self.damaged(f"{name} {one[0]}")
                 found[passage[0]] = StoredPassage(
                     document[0],
                     FileRow.of(file[:-1]),
@@ -229,28 +225,22 @@ class Database:
                 some,
             )
 
-    def documents_of(self, ids: Sequence[int]) -> tuple[dict[int, int], dict[int, list[range]]]:
-        """The documents of these passages, by passage; and all passages of these documents, ascending, by document.
+    def document_ids(self, passage_ids: Sequence[int]) -> dict[int, int]:
+        """The documents of those of these passages that are there, as the passages have them, unchecked."""
+        return dict(self._some("SELECT id, document_id FROM passages WHERE id IN", passage_ids))
+
+    def passages_of(self, document_ids: Sequence[int]) -> dict[int, list[range]]:
+        """The ids, ascending, of all passages of those of these documents that are there.
 
         Raises:
-            DamagedIndexError: One of them is not there or not what was written.
+            DamagedIndexError: One of them is not what was written.
         """
-        document_of = dict(self._some("SELECT id, document_id FROM passages WHERE id IN", ids))
-        documents, kept = set(document_of.values()), self._passages_of
-        passages_of = {document: kept[document] for document in documents if document in kept}
-        columns = f"{DOCUMENT_COLUMNS}, row_check"
-        for row in self._some(f"SELECT {columns} FROM documents WHERE id IN", list(documents - passages_of.keys())):
+        found = {}
+        for row in self._some(f"SELECT {DOCUMENT_COLUMNS}, row_check FROM documents WHERE id IN", document_ids):
             if row_check(row[:-1]) != row[-1]:
-                raise self._damaged(f"document {row[0]}")
-            passages_of[row[0]] = runs_of(row[4])
-        if len(kept) + len(documents) > _KEPT:
-            self._passages_of = {}
-        self._passages_of.update(passages_of)
-        for number in ids:
-            # What a document says of its passages is checked, and tells what a passage says of its document.
-            if not any(number in run for run in passages_of.get(document_of.get(number, 0), ())):
-                raise self._damaged(f"passage {number}")
-        return document_of, passages_of
+                raise self.damaged(f"document {row[0]}")
+            found[row[0]] = runs_of(row[4])
+        return found
 
     def _some(self, statement: str, ids: Sequence[int]) -> Iterator[Any]:
         for start in range(0, len(ids), _SOME):
@@ -348,7 +338,7 @@ class Database:
         """
         for row in self.rows(f"SELECT {FILE_COLUMNS}, row_check FROM files"):
             if row_check(row[:-1]) != row[-1]:
-                raise self._damaged(f"file {row[0]}")
+                raise self.damaged(f"file {row[0]}")
             yield FileRow.of(row[:-1])
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -367,7 +357,8 @@ class Database:
                     return
                 yield from some
 
-    def _damaged(self, what: str) -> DamagedIndexError:
+    def damaged(self, what: str) -> DamagedIndexError:
+        """What to raise where this is not what was written."""
         return DamagedIndexError(f"damaged index: {self._index / DATABASE}: {what} is not what was written; {REMEDY}")
 
 

@@ -26,6 +26,7 @@ from semsearch.store.analysis import analyzer, phrases, query_terms, searchable
 from semsearch.store.catalog import LEXICAL
 from semsearch.store.files import REMEDY, FileRecord, check_file, check_size, record_of, sync_folder, write_durably
 from semsearch.store.manifest import Lexical
+from semsearch.store.scored import NONE, Scored, best
 
 # What a passage's words are of: ids and texts, from an id on.
 Texts = Callable[[int], Iterable[tuple[int, str]]]
@@ -287,8 +288,8 @@ class LexicalReader:
                 found.append(self._term(words[0]))
         return _all_of(found) if found else None
 
-    def search(self, query: LexicalQuery, k: int, allowed: NDArray[np.int64] | None = None) -> list[tuple[int, float]]:
-        """The k passages with the highest scores: their ids and BM25 scores (k1 = 1.2, b = 0.75), the best first.
+    def search(self, query: LexicalQuery, k: int, allowed: NDArray[np.int64] | None = None) -> Scored:
+        """The k passages with the highest BM25 scores (k1 = 1.2, b = 0.75).
 
         Args:
             query: As of `parse`.
@@ -297,24 +298,24 @@ class LexicalReader:
         """
         if allowed is not None and len(allowed) <= _FEW:
             found = self.scores(query, allowed)
-            return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+            return Scored(found.ids[:k], found.scores[:k])
         wanted = k if allowed is None else int(2 * k * self.count / len(allowed))
         while True:
-            pairs = self._best(query.scored, min(wanted, self.count))
-            kept = pairs
+            found = self._best(query.scored, min(wanted, self.count))
+            more = len(found.ids) == wanted
             if allowed is not None:
-                ids = np.array([number for number, _ in pairs], np.int64)
-                kept = [pair for pair, own in zip(pairs, np.isin(ids, allowed), strict=True) if own]
-            if len(kept) >= k or len(pairs) < wanted:
-                return kept[:k]
+                own = np.isin(found.ids, allowed)
+                found = Scored(found.ids[own], found.scores[own])
+            if len(found.ids) >= k or not more:
+                return Scored(found.ids[:k], found.scores[:k])
             wanted *= 4
 
-    def scores(self, query: LexicalQuery, ids: Ids) -> dict[int, float]:
+    def scores(self, query: LexicalQuery, ids: Ids) -> Scored:
         """The BM25 scores of those of these passages that have any of the terms."""
         if not len(ids):
-            return {}
+            return NONE
         among = tantivy.Query.term_set_query(self._schema, "id", [int(number) for number in ids])
-        return dict(self._best(_all_of([query.scored, tantivy.Query.const_score_query(among, 0.0)]), len(ids)))
+        return self._best(_all_of([query.scored, tantivy.Query.const_score_query(among, 0.0)]), len(ids))
 
     def frequencies(self, query: LexicalQuery) -> list[int]:
         """How many passages have each of the query's terms."""
@@ -330,17 +331,13 @@ class LexicalReader:
         return self._ids(tantivy.Query.all_query())
 
     def _ids(self, query: Any) -> NDArray[np.int64]:
-        pairs = self._best(query, max(1, self.count))
-        return np.sort(np.array([number for number, _ in pairs], np.int64))
+        return np.sort(self._best(query, max(1, self.count)).ids)
 
-    def _best(self, query: Any, k: int) -> list[tuple[int, float]]:
+    def _best(self, query: Any, k: int) -> Scored:
         with self._understood():
             hits = self._searcher.search(query, k, count=False).hits
-            ids = np.array(self._searcher.fast_field_values("id", [address for _, address in hits]), np.int64)
-        scores = np.array([score for score, _ in hits], np.float64)
-        # Of equal scores the earlier passage comes first, so that an answer is the same every time.
-        order = np.lexsort((ids, -scores))
-        return list(zip(ids[order].tolist(), scores[order].tolist(), strict=True))
+            ids = self._searcher.fast_field_values("id", [address for _, address in hits])
+        return best(np.array(ids, np.int64), np.array([score for score, _ in hits], np.float64), k)
 
 
 def _remove_watched(folder: str) -> None:

@@ -20,6 +20,7 @@ from semsearch.store.ann_search import ApproximateIndex
 from semsearch.store.files import REMEDY, FileRecord, HashingFile, check_file, check_front, check_size, write_durably
 from semsearch.store.manifest import Segment
 from semsearch.store.mapping import map_ahead
+from semsearch.store.scored import NONE, Scored, best
 
 # Rows that are read or written at a time.
 BLOCK_ROWS = 8192
@@ -166,12 +167,6 @@ class SegmentReader:
         matrix: Vectors = faiss.rev_swig_ptr(index.get_xb(), self.segment.count * index.d)
         return matrix.reshape(self.segment.count, -1)
 
-    def passage_id(self, row: int) -> int:
-        """The id of a vector's passage."""
-        if self.segment.ids is None:
-            return self.segment.first_passage_id + row
-        return self.segment.first_passage_id + int.from_bytes(self.segment.ids[4 * row : 4 * row + 4], "little")
-
     def vectors(self, rows: NDArray[np.int64]) -> Vectors:
         """The vectors (n, dim) of these rows."""
         vectors: Vectors = self._approximate.vectors(rows) if self._approximate else self._index.reconstruct_batch(rows)
@@ -214,18 +209,18 @@ class SegmentReader:
             return [self.search(query, k, None, effort) for query in queries]
         # Exactly, what is read of memory is read once for all of them.
         k = min(k, self.segment.live)
-        best: list[Found] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
+        nearest: list[Found] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
         for start in range(0, self.segment.count, _ROWS_AT_ONCE):
             products = _products(self._matrix[start : start + _ROWS_AT_ONCE], queries)
             if self.live is not None:
                 products[:, ~self.live[start : start + _ROWS_AT_ONCE]] = -np.inf
             for number, own in enumerate(products):
                 candidates = _about(own, k)
-                scores = np.concatenate([best[number][0], own[candidates]])
-                rows = np.concatenate([best[number][1], start + candidates])
+                scores = np.concatenate([nearest[number][0], own[candidates]])
+                rows = np.concatenate([nearest[number][1], start + candidates])
                 order = np.lexsort((rows, -scores))[:k]
-                best[number] = scores[order], rows[order]
-        return best
+                nearest[number] = scores[order], rows[order]
+        return nearest
 
     def _expect_more(self) -> None:
         """One query reads what it needs; where a second comes, more will."""
@@ -285,23 +280,21 @@ class VectorReader:
         """The ids, ascending, of the passages that are there, (n,)."""
         return np.concatenate([np.empty(0, np.int64), *(live_ids(reader.segment) for reader in self._readers)])
 
-    def vectors(self, ids: Sequence[int] | NDArray[np.int64]) -> Vectors:
+    def vectors(self, ids: NDArray[np.int64]) -> Vectors:
         """The vectors (n, dim) of passages that are there."""
         found = np.empty((len(ids), self._dim), np.float32)
-        wanted = np.array(ids, np.int64)
-        order = np.argsort(wanted)
+        order = np.argsort(ids)
+        ascending = ids[order]
         for reader in self._readers:
             segment = reader.segment
-            own = order[slice(*np.searchsorted(wanted[order], [segment.first_passage_id, segment.last_passage_id + 1]))]
+            own = order[slice(*np.searchsorted(ascending, [segment.first_passage_id, segment.last_passage_id + 1]))]
             if len(own):
                 with one_thread():
-                    found[own] = reader.vectors(rows_of(segment, wanted[own]))
+                    found[own] = reader.vectors(rows_of(segment, ids[own]))
         return found
 
-    def search(
-        self, query: Vectors, k: int, allowed: NDArray[np.int64] | None = None, effort: float = 1.0
-    ) -> list[tuple[int, float]]:
-        """The k passages nearest to a normalized query (dim,): their ids and cosines, the best first.
+    def search(self, query: Vectors, k: int, allowed: NDArray[np.int64] | None = None, effort: float = 1.0) -> Scored:
+        """The k passages nearest to a normalized query (dim,), by their cosines.
 
         Args:
             query: What is looked for.
@@ -310,25 +303,20 @@ class VectorReader:
             effort: Of approximate search: more finds more and takes longer; 1 gives a recall@10 of about .99.
         """
         with one_thread():
-            found = [(reader, reader.search(query, k, allowed, effort)) for reader in self._live]
-        return _joined(found, k)
+            return self._joined([reader.search(query, k, allowed, effort) for reader in self._live], k)
 
-    def search_batch(self, queries: Vectors, k: int, effort: float = 1.0) -> list[list[tuple[int, float]]]:
+    def search_batch(self, queries: Vectors, k: int, effort: float = 1.0) -> list[Scored]:
         """As `search`, for several queries (n, dim), which takes less time than one after the other."""
         with one_thread():
-            found = [(reader, reader.search_batch(queries, k, effort)) for reader in self._live]
-        return [_joined([(reader, several[at]) for reader, several in found], k) for at in range(len(queries))]
+            found = [reader.search_batch(queries, k, effort) for reader in self._live]
+        return [self._joined([several[at] for several in found], k) for at in range(len(queries))]
 
-
-def _joined(found: Sequence[tuple[SegmentReader, Found]], k: int) -> list[tuple[int, float]]:
-    """The ids and inner products of the k best of what several segments gave."""
-    pairs = [
-        (reader.passage_id(row), score)
-        for reader, (scores, rows) in found
-        for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
-    ]
-    # Of equal scores the earlier passage comes first, so that an answer is the same every time.
-    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
+    def _joined(self, found: Sequence[Found], k: int) -> Scored:
+        """The k best of what each of the live segments gave."""
+        if not found:
+            return NONE
+        ids = [passage_ids(reader.segment, rows) for reader, (_, rows) in zip(self._live, found, strict=True)]
+        return best(np.concatenate(ids), np.concatenate([scores for scores, _ in found]), k)
 
 
 def all_ids(segment: Segment) -> NDArray[np.int64]:
@@ -336,6 +324,12 @@ def all_ids(segment: Segment) -> NDArray[np.int64]:
     if segment.ids is None:
         return np.arange(segment.first_passage_id, segment.first_passage_id + segment.count)
     return segment.first_passage_id + np.frombuffer(segment.ids, "<u4").astype(np.int64)
+
+
+def passage_ids(segment: Segment, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ids (n,) of the passages of these of a segment's vectors."""
+    offsets = rows if segment.ids is None else np.frombuffer(segment.ids, "<u4")[rows].astype(np.int64)
+    return segment.first_passage_id + offsets
 
 
 def live_rows(segment: Segment) -> NDArray[np.bool_] | None:

@@ -120,7 +120,7 @@ def searched(index: Path, vectors: Path, count: int, queries: Vectors) -> dict[s
     reader.search(queries[0], K)
     for start in range(0, QUERIES, BLOCK):
         block = queries[start : start + BLOCK]
-        times, hits = timed(lambda query: {number for number, _ in reader.search(query, K)}, block)
+        times, hits = timed(lambda query: {*reader.search(query, K).ids.tolist()}, block)
         after_exact.append(times[0])
         ours += times[1:]
         times, best = timed(lambda query: set((exact.search(query[None], K)[1][0] + first_id).tolist()), block)

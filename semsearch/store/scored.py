@@ -1,0 +1,29 @@
+"""Passages with scores."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Scored(NamedTuple):
+    """What a search found, the best first; of equal scores the passage that was indexed earlier.
+
+    Attributes:
+        ids: Of the passages, (n,).
+        scores: Of each, (n,).
+    """
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.floating]
+
+
+NONE = Scored(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def best(ids: NDArray[np.int64], scores: NDArray[np.floating], k: int) -> Scored:
+    """The k with the highest scores, of these in any order."""
+    order = np.lexsort((ids, -scores))[:k]
+    return Scored(ids[order], scores[order])
