@@ -2,4 +2,5 @@
 
 from semsearch.cli import main
 
-main()
+if __name__ == "__main__":  # a process that searches for a server reads it, too
+    main()

@@ -52,6 +52,11 @@ class Server:
             connection.sendall(request)
             return answer_of(connection)
 
+    def children(self) -> list[int]:
+        """The ids of the processes that it started."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(one) for thread in threads for one in thread.read_text().split()]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.client.close()
         self.process.send_signal(number)

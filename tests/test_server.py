@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import socket
@@ -280,12 +281,53 @@ def test_what_is_under_way_is_finished(indexes: Path, number: int) -> None:
         for thread in threads:
             thread.start()
         time.sleep(0.1)
+        for child in server.children():  # as a terminal and systemd do
+            os.kill(child, number)
         assert server.stop(number) == 0
         for thread in threads:
             thread.join()
         assert statuses == [200] * 4, server.log
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_processes_that_search_are_started_anew_when_they_end(indexes: Path, searcher: Searcher) -> None:
+    with serving(indexes, "--processes", "3") as server:
+        answers: list[httpx.Response] = []
+        asked = {"queries": [f"how to mend the tap number {n}" for n in range(64)], "index": "sample"}
+
+        def ask() -> None:
+            answers.extend(httpx.post(f"{server.url}/api/search", json=asked, timeout=60) for _ in range(5))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        os.kill(_searching(server)[0], signal.SIGKILL)
+        for thread in threads:
+            thread.join()
+        assert [answer.status_code for answer in answers] == [200] * 15, server.log
+        for answer in answers:
+            assert_same(answer.json()["queries"][63]["hits"], dicts(searcher.search(asked["queries"][63])))
+        ended = _searching(server)
+        assert len(ended) == 3
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{one}").exists() for one in ended):
+            assert time.monotonic() < deadline, "they outlive the server"
+            time.sleep(0.05)
+
+
+def test_it_searches_in_its_own_process_if_told_to(indexes: Path, searcher: Searcher) -> None:
+    with serving(indexes, "--processes", "0") as server:
+        found = server.get("/api/search", query="dripping tap", index="sample").json()["hits"]
+        assert_same(found, dicts(searcher.search("dripping tap")))
+        assert not server.children()
+
+
+def _searching(server: Server) -> list[int]:
+    return [one for one in server.children() if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def test_an_api_key_comes_first(indexes: Path) -> None:

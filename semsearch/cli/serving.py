@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from semsearch.cli import output
 from semsearch.cli.indexing import ask_if_much, indexer_of
 from semsearch.cli.options import Command, indexes_option, together
 from semsearch.errors import SemsearchError
+from semsearch.processors import processors
 
 if TYPE_CHECKING:
     import socket
@@ -32,6 +33,11 @@ _queue = click.option(
     "--queue", default=256, show_default=True, type=click.IntRange(0), help="Requests that may wait; more are refused."
 )
 _model = click.option("--model", help="Where the indexes' model is now, if it was moved.")
+
+
+def _processes() -> int:
+    """How many processes search if nothing is said; on one processor others would gain nothing."""
+    return min(processors(), 4) if processors() > 1 else 0
 
 
 def _address(port: int) -> Callable[[Command], Command]:
@@ -60,6 +66,13 @@ def _address(port: int) -> Callable[[Command], Command]:
 @indexes_option
 @_names
 @_address(8765)
+@click.option(
+    "--processes",
+    default=_processes,
+    show_default="one for each processor, up to 4",
+    type=click.IntRange(0),
+    help="Processes that search; 0 searches in the server's own, with less memory and more slowly.",
+)
 @_threads
 @_queue
 @click.option("--rerank", "reranker", metavar="MODEL", help="A cross-encoder that requests may ask for.")
@@ -80,6 +93,7 @@ def serve(
     api_key: str | None,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    processes: int,
     threads: int,
     queue: int,
     reranker: str | None,
@@ -107,15 +121,17 @@ def serve(
     _check(host, api_key, indexes, tuple(name for name in names if name != own))
     if own and names and own not in names:
         names = (*names, own)
-    service = Service(indexes, names, model=model, reranker=reranker, threads=threads, waiting=queue)
-    for name in service.names():  # opened now, so that the first request need not wait for it
-        try:
-            service.searcher(name).search("ready", k=1)
-        except SemsearchError as error:
-            if names:
-                raise
-            output.print_warning(str(error))
-    with _listening(host, port, hosts) as (listening, allowed, address):
+    service = Service(
+        indexes, names, model=model, reranker=reranker, threads=threads, waiting=queue, processes=processes
+    )
+    with closing(service), _listening(host, port, hosts) as (listening, allowed, address):
+        for name in service.names():  # opened now, so that the first request need not wait for it
+            try:
+                service.search(name, ["ready"], {"k": 1})
+            except SemsearchError as error:
+                if names:
+                    raise
+                output.print_warning(str(error))
         app = create_app(service, hosts=allowed, origins=origins, api_key=api_key)
 
         def ready() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from semsearch.encoder.models import ModelFiles
 from semsearch.encoder.native_library import load_library
 from semsearch.encoder.numpy_engine import NumpyEngine
 from semsearch.errors import UnsupportedModelError
+from semsearch.processors import processors
 
 # As in native/forward.c.
 _GROUP, _EXACT, _LANES = 64, 4, 16
@@ -74,7 +74,7 @@ class NativeEngine:
 
         exact = NumpyEngine(files, observe).encode(calibration)
         self._model = self._quantize(files.fingerprint.max_seq_length, peaks)
-        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="semsearch-encoder")
+        self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="semsearch-encoder")
         self._scratch = threading.local()
         vectors = self.encode(calibration)
         norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(exact, axis=1)
@@ -242,7 +242,3 @@ def _units(token_ids: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
             first, tokens = number, 0
         tokens += len(ids)
     yield token_ids[first:]
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

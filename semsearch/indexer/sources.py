@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -22,6 +21,7 @@ from semsearch.indexer.files import digest_of
 from semsearch.indexer.pool import WorkerPool
 from semsearch.indexer.settings import Settings
 from semsearch.indexer.worker import ENDS, answers_of, setup_of
+from semsearch.processors import processors
 from semsearch.store.analysis import lexical_text
 from semsearch.store.manifest import FileRow
 from semsearch.store.parts import content_of
@@ -121,7 +121,7 @@ class Reading:
         encoder, settings = self._encoder, self._settings
         _ = self._chunker  # which refuses settings that cannot be used
         setup = setup_of(encoder.tokenizer, encoder.max_tokens, settings.cutting, settings.read_options)
-        with WorkerPool(setup, min(_PROCESSES, os.cpu_count() or 1, len(files))) as pool:
+        with WorkerPool(setup, min(_PROCESSES, processors(), len(files))) as pool:
             yield from pool.read(files)
 
 

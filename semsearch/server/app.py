@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -21,7 +20,6 @@ from starlette.types import ASGIApp
 from semsearch import __version__
 from semsearch.errors import IndexNotFoundError, InvalidInputError, NoSuchPassageError, SemsearchError
 from semsearch.query.projection import Map
-from semsearch.query.searcher import Searcher
 from semsearch.server.embeddings import embeddings, model_names
 from semsearch.server.guard import LOOPBACK, Guard, error_body
 from semsearch.server.limits import RETRY_SECONDS
@@ -48,10 +46,9 @@ from semsearch.server.schemas import (
     SimilarAnswer,
     SimilarParameters,
 )
-from semsearch.server.service import BusyError, Service
-from semsearch.types import Hit
+from semsearch.server.searching import BusyError, as_dict, encoded
+from semsearch.server.service import Service
 
-_HIT_FIELDS = tuple(field.name for field in dataclasses.fields(Hit))
 _logger = logging.getLogger(__name__)
 _STATIC = files("semsearch.server") / "static"
 _ERRORS = {
@@ -148,50 +145,50 @@ def _add_search(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 hits = searcher.similar(
                     asked.target, asked.k, filter=asked.filter, effort=asked.effort, from_here=False
                 )
-            return {"similar_to": asked.target, "index": searcher.name, "hits": [_as_dict(hit) for hit in hits]}
+            return {"similar_to": asked.target, "index": searcher.name, "hits": [as_dict(hit) for hit in hits]}
 
         return _json(await service.run(work))
 
 
 def _found(
     service: Service, metrics: Metrics, asked: SearchRequest, queries: Sequence[str]
-) -> tuple[dict[str, Any], list[list[dict[str, Any]]]]:
-    """What is known of a search, and the hits of each query."""
-    searcher = service.searcher(asked.index)
+) -> tuple[dict[str, Any], list[bytes]]:
+    """What is known of a search, and the hits of each query, as JSON."""
+    name = service.name_of(asked.index)
     started = time.monotonic()
-    answers = searcher.search_batch(
-        queries,
-        asked.k,
-        mode=asked.mode,
-        per_document=None if asked.passages else asked.per_document,
-        filter=asked.filter,
-        min_score=asked.min_score,
-        rerank=asked.rerank,
-        rerank_weight=asked.rerank_weight,
-        effort=asked.effort,
-    )
+    options = {
+        "k": asked.k,
+        "mode": asked.mode,
+        "per_document": None if asked.passages else asked.per_document,
+        "filter": asked.filter,
+        "min_score": asked.min_score,
+        "rerank": asked.rerank,
+        "rerank_weight": asked.rerank_weight,
+        "effort": asked.effort,
+    }
+    answers = service.search(name, queries, options)
     took_ms = round((time.monotonic() - started) * 1000)
-    metrics.queries.labels(asked.mode).inc(len(answers))
-    about = {"index": searcher.name, "model": searcher.model, "took_ms": took_ms}
-    return about, [[_as_dict(hit) for hit in hits] for hits in answers]
+    metrics.queries.labels(asked.mode).inc(len(queries))
+    return {"index": name, "model": answers.model, "took_ms": took_ms}, answers.hits
 
 
 def _each_found(service: Service, metrics: Metrics, asked: SearchRequest, queries: Sequence[str]) -> list[bytes]:
     """The answers to requests that differ in their query alone."""
     about, found = _found(service, metrics, asked, queries)
-    return [_encoded({"query": query, **about, "hits": hits}) for query, hits in zip(queries, found, strict=True)]
+    return [_with({"query": query, **about}, "hits", hits) for query, hits in zip(queries, found, strict=True)]
 
 
 def _several_found(service: Service, metrics: Metrics, asked: SearchRequest) -> bytes:
     """The answer to a request with several queries."""
     about, found = _found(service, metrics, asked, asked.queries)
     pairs = enumerate(zip(asked.queries, found, strict=True), 1)
-    return _encoded({**about, "queries": [{"id": str(n), "query": query, "hits": hits} for n, (query, hits) in pairs]})
+    each = [_with({"id": str(number), "query": query}, "hits", hits) for number, (query, hits) in pairs]
+    return _with(about, "queries", b"[%s]" % b",".join(each))
 
 
-def _as_dict(hit: Hit) -> dict[str, Any]:
-    # `dataclasses.asdict` copies all that is in it, which takes longer than to write it.
-    return {name: getattr(hit, name) for name in _HIT_FIELDS}
+def _with(fields: dict[str, Any], name: str, value: bytes) -> bytes:
+    """Fields as a JSON object, with one more behind them, which is JSON already."""
+    return b'%s,"%s":%s}' % (encoded(fields)[:-1], name.encode(), value)
 
 
 @contextmanager
@@ -292,7 +289,7 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def readyz() -> Response:
         def work() -> None:
             for name in service.names():
-                _probe(service.searcher(name))
+                service.search(name, ["ready"], {"k": 1})  # which follows what was committed
 
         if not service.names():
             raise BusyError("no index is served yet")
@@ -306,11 +303,6 @@ def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/metrics", summary="Measurements for Prometheus", response_class=Response)
     async def measured() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _probe(searcher: Searcher) -> None:
-    """See that it answers, which loads the model and follows what was committed."""
-    searcher.search("ready", k=1)
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -330,12 +322,7 @@ def _add_page(app: FastAPI, path: str, content: str) -> None:
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return _answer(_encoded(value), status, headers)
-
-
-def _encoded(value: Any) -> bytes:
-    # A file's name may have what is no character; JSON has an escape for it.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    return _answer(encoded(value), status, headers)
 
 
 def _answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:

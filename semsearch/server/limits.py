@@ -15,8 +15,8 @@ HEADER_SECONDS = 10.0
 BODY_SECONDS = 10.0
 # Seconds that it may wait and be worked on.
 WORK_SECONDS = 25.0
-# Queries that are searched for together, and how many such batches are at it at once: Python runs in one thread at a
-# time, and while one batch does, another's vectors are multiplied.
+# Queries that are searched for together; and how many such batches are at it at once where all search in one process:
+# Python runs in one thread at a time, and while one batch does, another's vectors are multiplied.
 BATCH = 12
 BATCHES = 3
 # Seconds that a request waits for a map to be made, before it is told to come again.

@@ -35,7 +35,8 @@ from semsearch.errors import IndexNotFoundError, InvalidInputError, SemsearchErr
 from semsearch.server import limits
 from semsearch.server.guard import LOOPBACK, Guard, Refused, refuse
 from semsearch.server.schemas import DocumentAnswer, Mode, SearchAnswer, ServedIndex, ServedIndexes, SimilarAnswer
-from semsearch.server.service import BusyError, Service
+from semsearch.server.searching import BusyError
+from semsearch.server.service import Service
 
 PATH = "/mcp"
 _logger = logging.getLogger(__name__)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semsearch.errors import IndexNotFoundError, InvalidInputError, SemsearchError
+from semsearch.errors import IndexNotFoundError, InvalidInputError
 from semsearch.query.projection import Map
 from semsearch.query.searcher import Searcher
 from semsearch.server.batches import Batches
 from semsearch.server.limits import BATCH, BATCHES, MAP_SECONDS, WORK_SECONDS
+from semsearch.server.searching import Answers, BusyError, Searchers, SearchProcesses
 from semsearch.store.catalog import IndexInfo, describe_all, index_names
 
 T = TypeVar("T")
-
-
-class BusyError(SemsearchError):
-    """As many requests wait as may wait, or one has waited as long as it may."""
 
 
 class Service:
@@ -35,6 +31,7 @@ class Service:
         reranker: str | None = None,
         threads: int,
         waiting: int,
+        processes: int = 0,
     ) -> None:
         """Serve indexes.
 
@@ -45,25 +42,23 @@ class Service:
             reranker: As of `Searcher`.
             threads: Requests that are worked on at once.
             waiting: Requests that may wait for that; more are refused.
+            processes: Processes that search; 0 to search in this one.
         """
         self._indexes = indexes
         self._names = tuple(names)
-        self._model = model
-        self._reranker = reranker
-        self._searchers: dict[str, Searcher] = {}
-        self._opening = threading.Lock()
+        self.can_rerank = reranker is not None
+        of = (indexes, model, reranker)
+        self._searchers = Searchers(*of)
+        self._searching = SearchProcesses(processes, of, self.names()) if processes else self._searchers
         self._room = threads + waiting
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._batches: Batches[str, Any] = Batches(self._threads, min(threads, BATCHES), BATCH)
+        self._batches: Batches[str, Any] = Batches(
+            self._threads, min(threads, processes + 1 if processes else BATCHES), BATCH
+        )
         self.in_flight = 0
         # One at a time, beside the other work.
         self._map_maker = ThreadPoolExecutor(1, thread_name_prefix="map")
         self._maps: dict[str, Future[Map]] = {}
-
-    @property
-    def can_rerank(self) -> bool:
-        """Whether there is a reranker."""
-        return self._reranker is not None
 
     def names(self) -> list[str]:
         """The names of the indexes that are served and there, sorted."""
@@ -75,13 +70,12 @@ class Service:
         names = set(self.names())
         return [one for one in describe_all(self._indexes) if one.name in names]
 
-    def searcher(self, name: str | None) -> Searcher:
-        """The searcher of an index; the name may be left out if only one is served.
+    def name_of(self, name: str | None) -> str:
+        """The name of an index; it may be left out if only one is served.
 
         Raises:
             IndexNotFoundError: There is none of that name.
             InvalidInputError: Several are served, and none was named.
-            SemsearchError: It cannot be opened.
         """
         names = self.names()
         if name is None and len(names) > 1:
@@ -91,10 +85,20 @@ class Service:
         if name not in names:
             known = f"there are: {', '.join(names)}" if names else "there are none"
             raise IndexNotFoundError(f"no index {name!r} is served; {known}" if name else "no index is served yet")
-        with self._opening:
-            if name not in self._searchers:
-                self._searchers[name] = Searcher(self._indexes / name, model=self._model, reranker=self._reranker)
-            return self._searchers[name]
+        return name
+
+    def searcher(self, name: str | None) -> Searcher:
+        """The searcher of an index, in this process.
+
+        Raises:
+            IndexNotFoundError, InvalidInputError: As of `name_of`.
+            SemsearchError: It cannot be opened.
+        """
+        return self._searchers.get(self.name_of(name))
+
+    def search(self, name: str, queries: Sequence[str], options: dict[str, Any]) -> Answers:
+        """What an index has for queries, in the processes that search, as of `Searchers.search`."""
+        return self._searching.search(name, queries, options)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do it in a thread.
@@ -139,6 +143,5 @@ class Service:
         """End the threads, and close all that is open."""
         self._threads.shutdown(cancel_futures=True)
         self._map_maker.shutdown(cancel_futures=True)
-        for searcher in self._searchers.values():
-            searcher.close()
-        self._searchers.clear()
+        self._searching.close()
+        self._searchers.close()
