@@ -143,7 +143,7 @@ def under_commits(client: Client, indexer: Indexer, queries: list[str], pid: int
         for number in range(COMMITS):
             indexer.update([Document(f"news/{number % 3}", f"What is new in edition {number}", "News")])
             generations += 1
-            if done.wait(max(1.0, len(queries) / 2000)):
+            if done.wait(max(1.0, len(queries) / 5000)):
                 return
 
     client.ask(queries[: len(queries) // 10], CONNECTIONS)
