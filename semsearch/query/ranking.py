@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semsearch.query.collection import Candidates, Collection, Found, Look, Search
 from semsearch.query.fusion import CANDIDATES, DOCUMENTS, PASSAGE_SHARE, SCORED, bm25_weight, moved
-from semsearch.query.snapshot import Snapshot
-from semsearch.store.lexical import LexicalQuery
-from semsearch.store.scored import NONE, Scored
 
 Vector = NDArray[np.float32]
 MODES = ("hybrid", "dense", "lexical")
@@ -25,14 +23,14 @@ class Wanted:
         k: Passages at most.
         mode: One of MODES.
         per_document: How many of them one document may have; None to rank passages without regard to documents.
-        allowed: Ids, ascending, of the passages that are looked through; None for all.
-        effort: Of approximate search.
+        filter: As of `Search`.
+        effort: As of `Search`.
     """
 
     k: int
     mode: str = "hybrid"
     per_document: int | None = 1
-    allowed: NDArray[np.int64] | None = None
+    filter: str | None = None
     effort: float = 1.0
 
 
@@ -46,66 +44,47 @@ class Ranked:
     parts: dict[str, float]
 
 
-def rank_batch(
-    snapshot: Snapshot, texts: Sequence[str], vectors: Sequence[Vector | None], wanted: Wanted
-) -> Iterator[list[Ranked]]:
-    """As `rank`, for several queries."""
-    nearest: Sequence[Scored | None] = [None] * len(texts)
-    queries = [vector for vector in vectors if vector is not None]
-    if wanted.allowed is None and len(queries) > 1:
-        depth = min(_depth(wanted), len(snapshot.vectors))
-        nearest = snapshot.vectors.search_batch(np.stack(queries), depth, wanted.effort)
-    for text, vector, near in zip(texts, vectors, nearest, strict=True):
-        yield rank(snapshot, text, vector, wanted, near)
-
-
-def _depth(wanted: Wanted) -> int:
-    return max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
-
-
 def rank(
-    snapshot: Snapshot, text: str, vector: Vector | None, wanted: Wanted, nearest: Scored | None = None
-) -> list[Ranked]:
-    """The best passages for a query, the best first; of equal ones the one that was indexed earlier.
+    collection: Collection, texts: Sequence[str], vectors: Sequence[Vector | None], wanted: Wanted
+) -> list[list[Ranked]]:
+    """Of each query the best passages, the best first; of equal ones the one that was indexed earlier.
 
     Args:
-        snapshot: What is searched.
-        text: The query.
-        vector: Its normalized vector (dim,); None if the mode does without.
+        collection: What is searched.
+        texts: The queries.
+        vectors: The normalized vector (dim,) of each; None if the mode does without.
         wanted: What is asked.
-        nearest: What `snapshot.vectors` finds of it among all passages, if that is known already.
+
+    Raises:
+        InvalidInputError: The filter cannot be understood.
+        DamagedIndexError: What is read is not what was written.
     """
-    words = None
-    if vector is None or wanted.mode != "dense":
-        words = snapshot.words.parse(text)
-        if words and words.phrases is not None:
-            having = snapshot.words.having_phrases(words)
-            allowed = having if wanted.allowed is None else np.intersect1d(having, wanted.allowed)
-            if len(allowed):  # what nobody has said is looked for word by word
-                wanted, nearest = replace(wanted, allowed=allowed), None
-    there = len(snapshot.vectors) if wanted.allowed is None else len(wanted.allowed)
-    depth = _depth(wanted)
-    while True:
-        at_most = min(depth, there)
-        if vector is None:
-            ranked, whole = _by_words(snapshot, words, wanted, at_most)
-        else:
-            ranked, whole = _Search(snapshot, vector, words, wanted, at_most, nearest).ranked(), False
-        if len(ranked) >= wanted.k or whole or depth >= there:
-            return ranked
-        depth *= 4
-        nearest = None
+    looks = collection.look([None if wanted.mode == "dense" else text for text in texts], wanted.filter)
+    rankings = [_Ranking(*of, wanted) for of in zip(texts, vectors, looks, strict=True)]
+    under_way = rankings
+    while under_way:
+        found = collection.find([one.search() for one in under_way])
+        ids = np.unique(np.concatenate([one.take(own) for one, own in zip(under_way, found, strict=True)]))
+        candidates = collection.candidates(ids)
+        for one in under_way:
+            one.begin(ids, candidates)
+        means = _means(collection, under_way, {})
+        for one in under_way:
+            one.score(means)
+        moving = [one for one in under_way if one.move()]
+        means = _means(collection, moving, means)
+        for one in moving:
+            one.score(means)
+        under_way = [one for one in under_way if one.needs_more()]
+    return [one.ranked for one in rankings]
 
 
-def _by_words(snapshot: Snapshot, words: LexicalQuery | None, wanted: Wanted, depth: int) -> tuple[list[Ranked], bool]:
-    """The best by words alone, and whether there are no more."""
-    found = snapshot.words.search(words, depth, wanted.allowed) if words and depth else NONE
-    documents = snapshot.documents.of(found.ids)
-    ranked = [
-        Ranked(int(found.ids[at]), int(documents[at]), float(found.scores[at]), {"bm25": float(found.scores[at])})
-        for at in _kept(documents.tolist(), wanted)
-    ]
-    return ranked, len(found.ids) < depth
+def _means(collection: Collection, rankings: Sequence[_Ranking], known: dict[int, Vector]) -> dict[int, Vector]:
+    """The vectors of the documents that these need, by document."""
+    needed = list(dict.fromkeys(number for one in rankings for number in one.documents() if number not in known))
+    if not needed:
+        return known
+    return known | dict(zip(needed, collection.document_vectors(needed), strict=True))
 
 
 def _kept(documents: Iterable[int], wanted: Wanted) -> list[int]:
@@ -121,87 +100,106 @@ def _kept(documents: Iterable[int], wanted: Wanted) -> list[int]:
     return kept
 
 
-class _Search:
-    """One search by a vector, and by words if there are any."""
+class _Ranking:
+    """The ranking of one query's passages, by its vector or by words or by both."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        vector: Vector,
-        words: LexicalQuery | None,
-        wanted: Wanted,
-        depth: int,
-        nearest: Scored | None,
-    ) -> None:
-        self._snapshot = snapshot
+    def __init__(self, text: str, vector: Vector | None, look: Look, wanted: Wanted) -> None:
+        self._text = text if look.frequencies else None
         self._vector = vector
         self._wanted = wanted
+        # What nobody has said is looked for word by word.
+        self._phrases = bool(look.having)
+        self._there = look.having if look.having else look.passages
+        self._weight_of_words = bm25_weight(look.frequencies, look.counted)
         self._by_documents = wanted.mode == "hybrid" and wanted.per_document is not None
-        by_words = snapshot.words.search(words, max(depth, SCORED), wanted.allowed) if words and depth else NONE
-        self._weight = 0.0
-        if words and len(by_words.ids):
-            self._weight = bm25_weight(snapshot.words.frequencies(words), snapshot.words.count)
-        if nearest is None:
-            nearest = snapshot.vectors.search(vector, depth, wanted.allowed, wanted.effort)
-        # Of each candidate its id, its BM25 score, its document as a row of `_documents`, (n,) each, and its vector,
-        # (n, dim).
-        self._ids = np.union1d(by_words.ids[:depth], nearest.ids)
+        self._depth = max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
+        self.ranked: list[Ranked] = []
+
+    def search(self) -> Search:
+        """What is to be searched for."""
+        depth = min(self._depth, self._there)
+        best = 0 if self._text is None or not depth else depth if self._vector is None else max(depth, SCORED)
+        nearest = 0 if self._vector is None else depth
+        wanted = self._wanted
+        return Search(self._text, self._vector, best, nearest, wanted.filter, self._phrases, wanted.effort)
+
+    def take(self, found: Found) -> NDArray[np.int64]:
+        """The candidates, (n,), among what was found."""
+        self._best = found.best
+        self._ids = np.union1d(found.best.ids[: self._depth], found.nearest.ids)
+        return self._ids
+
+    def begin(self, ids: NDArray[np.int64], candidates: Candidates) -> None:
+        """Have what is known of these passages, ascending, among them the candidates."""
+        at = np.searchsorted(ids, self._ids)
+        # Of each candidate its document as a row of `_documents`, (n,), and its vector, (n, dim).
+        self._documents, self._document = np.unique(candidates.documents[at], return_inverse=True)
+        self._vectors = candidates.vectors[at]
         self._bm25 = np.zeros(len(self._ids), np.float32)
-        _, candidates, found = np.intersect1d(self._ids, by_words.ids, assume_unique=True, return_indices=True)
-        self._bm25[candidates] = by_words.scores[found]
-        self._documents, self._document = np.unique(snapshot.documents.of(self._ids), return_inverse=True)
-        self._vectors = snapshot.vectors.vectors(self._ids)
-        # The vectors of documents, (documents, dim), as far as they were needed.
-        self._means = np.zeros((len(self._documents), len(vector)), np.float32)
-        self._has_mean = np.zeros(len(self._documents), bool)
+        _, own, found = np.intersect1d(self._ids, self._best.ids, assume_unique=True, return_indices=True)
+        self._bm25[own] = self._best.scores[found]
+        self._weight = self._weight_of_words if len(self._best.ids) else 0.0
+        if self._vector is not None:
+            self._look_from(self._vector)
+            self._plain = self._cosines
 
-    def ranked(self) -> list[Ranked]:
-        """The best k, or as many as there are among the candidates."""
-        if not len(self._ids):
-            return []
-        plain = self._vectors @ self._vector
-        scores = self._scores(self._vector)
-        if self._weight:
-            first = self._order(scores)[0]
-            scores = self._scores(moved(self._vector, self._vectors[first]))
-        order = self._order(scores)
-        order = order[np.isfinite(scores[order])]
-        return [
-            Ranked(
-                int(self._ids[at]),
-                int(self._documents[self._document[at]]),
-                float(scores[at]),
-                self._explained(at, plain),
-            )
-            for at in order[_kept(self._document[order].tolist(), self._wanted)]
-        ]
-
-    def _scores(self, query: Vector) -> Vector:
-        """Of each candidate (n,); not finite where its document is far behind."""
+    def _look_from(self, query: Vector) -> None:
+        self._query = query
         self._cosines: Vector = self._vectors @ query
-        lexical = np.float32(self._weight) * self._bm25
-        if not self._by_documents:
-            return self._cosines + lexical
-        self._whole = self._document_cosines(query, self._order(self._cosines + lexical))
-        scores: Vector = PASSAGE_SHARE * self._cosines + (1 - PASSAGE_SHARE) * self._whole + lexical
-        return scores
+        self._passage_scores = self._cosines + np.float32(self._weight) * self._bm25
+        # The documents of the best passages are scored as a whole, the others are left out.
+        found, at = np.unique(self._document[self._order(self._passage_scores)], return_index=True)
+        self._whole_ones = found[np.argsort(at)][: max(DOCUMENTS, 3 * self._wanted.k)]
 
-    def _document_cosines(self, query: Vector, order: NDArray[np.int64]) -> Vector:
-        """The cosine (n,) of each candidate's document as a whole; of those far behind in the order minus infinity."""
-        found, at = np.unique(self._document[order], return_index=True)
-        best = found[np.argsort(at)][: max(DOCUMENTS, 3 * self._wanted.k)]
-        if len(lacking := best[~self._has_mean[best]]):
-            self._means[lacking] = self._snapshot.document_vectors(self._documents[lacking].tolist())
-            self._has_mean[lacking] = True
-        cosines = np.full(len(self._documents), -np.inf, np.float32)
-        cosines[best] = self._means[best] @ query
-        return cosines[self._document]
+    def documents(self) -> list[int]:
+        """Those whose vectors are needed to score."""
+        if self._vector is None or not self._by_documents:
+            return []
+        found: list[int] = self._documents[self._whole_ones].tolist()
+        return found
+
+    def score(self, means: dict[int, Vector]) -> None:
+        """Score the candidates (n,), those of a document that is far behind with minus infinity."""
+        if self._vector is None:
+            self._scores = self._bm25
+        elif not self._by_documents or not len(self._ids):
+            self._scores = self._passage_scores
+        else:
+            cosines = np.full(len(self._documents), -np.inf, np.float32)
+            cosines[self._whole_ones] = np.stack([means[number] for number in self.documents()]) @ self._query
+            self._whole = cosines[self._document]
+            lexical = np.float32(self._weight) * self._bm25
+            self._scores = PASSAGE_SHARE * self._cosines + (1 - PASSAGE_SHARE) * self._whole + lexical
+
+    def move(self) -> bool:
+        """Look from nearer to the passage that is best now, if words were found; then they are to be scored anew."""
+        if self._vector is None or not self._weight:
+            return False
+        self._look_from(moved(self._vector, self._vectors[self._order(self._scores)[0]]))
+        return True
+
+    def needs_more(self) -> bool:
+        """Rank; whether there may be more than was looked at, and they are needed."""
+        order = self._order(self._scores)
+        order = order[np.isfinite(self._scores[order])]
+        self.ranked = [self._ranked(at) for at in order[_kept(self._document[order].tolist(), self._wanted)]]
+        whole = self._vector is None and len(self._best.ids) < self._depth
+        if len(self.ranked) >= self._wanted.k or whole or self._depth >= self._there:
+            return False
+        self._depth *= 4
+        return True
 
     def _order(self, scores: Vector) -> NDArray[np.int64]:
         return np.lexsort((self._ids, -scores))
 
-    def _explained(self, at: int, plain: Vector) -> dict[str, float]:
-        parts = {"cosine": float(plain[at])}
+    def _ranked(self, at: int) -> Ranked:
+        document = int(self._documents[self._document[at]])
+        return Ranked(int(self._ids[at]), document, float(self._scores[at]), self._explained(at))
+
+    def _explained(self, at: int) -> dict[str, float]:
+        if self._vector is None:
+            return {"bm25": float(self._bm25[at])}
+        parts = {"cosine": float(self._plain[at])}
         if self._weight:
             parts["moved_cosine"] = float(self._cosines[at])
         if self._by_documents:

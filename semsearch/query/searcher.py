@@ -21,7 +21,7 @@ from semsearch.query.batching import Batching
 from semsearch.query.excerpt import Excerpt, excerpt_of, find_passage
 from semsearch.query.facets import FacetIndex, Facets
 from semsearch.query.projection import Map, map_of, places_of
-from semsearch.query.ranking import MODES, Wanted, rank_batch
+from semsearch.query.ranking import MODES, Wanted, rank
 from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
 from semsearch.query.similar import similar_in
@@ -161,12 +161,11 @@ class Searcher:
         if not queries:
             return []
         with self._current() as snapshot:
-            allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
             reranker = self._reranker if rerank else None
-            wanted = Wanted(max(k, RERANKED) if reranker else k, mode, per_document, allowed, effort)
+            wanted = Wanted(max(k, RERANKED) if reranker else k, mode, per_document, filter, effort)
             vectors = [None] * len(queries) if mode == "lexical" else [*normalize(np.stack(self._encode(queries)))]
             answers = []
-            for query, ranked in zip(queries, rank_batch(snapshot, queries, vectors, wanted), strict=True):
+            for query, ranked in zip(queries, rank(snapshot, queries, vectors, wanted), strict=True):
                 if reranker:
                     ranked = reranked(snapshot, query, ranked, reranker, rerank_weight)
                 kept = [one for one in ranked if min_score is None or one.score >= min_score]

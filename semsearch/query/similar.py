@@ -46,9 +46,8 @@ def similar_in(
     number = np.array([passage])
     document = int(snapshot.documents.of(number)[0])
     vector = (snapshot.document_vectors([document]) if whole else snapshot.vectors.vectors(number))[0]
-    allowed = None if filter is None else np.array(snapshot.database.matching_ids(filter), np.int64)
     # Its own document comes first, and is left out.
-    wanted = Wanted(k + 1, "dense", 1, allowed, effort)
-    ranked = [one for one in rank(snapshot, "", vector, wanted) if one.document != document]
+    (found,) = rank(snapshot, [""], [vector], Wanted(k + 1, "dense", 1, filter, effort))
+    ranked = [one for one in found if one.document != document]
     text = snapshot.database.passages([passage])[passage].passage.text
     return hits_of(snapshot, text, ranked[:k])

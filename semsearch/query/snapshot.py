@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,17 +13,21 @@ from numpy.typing import NDArray
 
 from semsearch.encoder.models import Fingerprint
 from semsearch.errors import DamagedIndexError
+from semsearch.query.collection import Candidates, Found, Look, Search
 from semsearch.store.database import Database
 from semsearch.store.documents import Documents
 from semsearch.store.files import REMEDY
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.manifest import Head
+from semsearch.store.scored import NONE, Scored
 from semsearch.store.segments import HASHED_BYTES, VectorReader
 
 T = TypeVar("T")
 
 # Of a document with more passages so many, evenly spaced, stand for all.
 _MEAN_OF = 64
+# Filters whose passages are kept: the next page, or the next letter that is typed, has the same.
+_SELECTIONS = 4
 # Documents whose vectors are kept, as many queries have the same among the best: 15 MB of them.
 _MEANS = 10_000
 
@@ -42,6 +47,8 @@ class Snapshot:
         # What was made of it, by what made it.
         self._made: dict[object, Any] = {}
         self._made_locks: dict[object, threading.Lock] = {}
+        # The ids that `_allowed` gave.
+        self._selections: dict[tuple[str | None, str | None], NDArray[np.int64]] = {}
         # Of documents that were asked for, their vectors.
         self._means: dict[int, NDArray[np.float32]] = {}
         self.generation = 0
@@ -75,8 +82,70 @@ class Snapshot:
         total = sum(record.size for record in head.lexical.files.values())
         self.words = LexicalReader(index, head.lexical, whole=total <= HASHED_BYTES)
 
+    def look(self, texts: Sequence[str | None], filter: str | None) -> list[Look]:
+        """As of `Collection`."""
+        return [self._look(text, filter) for text in texts]
+
+    def _look(self, text: str | None, filter: str | None) -> Look:
+        allowed = self._allowed(filter, None)
+        there = len(self.vectors) if allowed is None else len(allowed)
+        words = None if text is None else self.words.parse(text)
+        if words is None:
+            return Look(there, None, (), self.words.count)
+        having = None if words.phrases is None else self._allowed(filter, text)
+        frequencies = tuple(self.words.frequencies(words))
+        return Look(there, None if having is None else len(having), frequencies, self.words.count)
+
+    def find(self, searches: Sequence[Search]) -> list[Found]:
+        """As of `Collection`."""
+        nearest = [NONE] * len(searches)
+        # What looks through everything is searched for together.
+        together = defaultdict[tuple[int, float], list[int]](list)
+        for number, one in enumerate(searches):
+            if one.vector is not None:
+                allowed = self._allowed(one.filter, one.text if one.phrases else None)
+                if allowed is None:
+                    together[one.nearest, one.effort].append(number)
+                else:
+                    nearest[number] = self.vectors.search(one.vector, one.nearest, allowed, one.effort)
+        for (k, effort), numbers in together.items():
+            vectors = np.stack([vector for number in numbers if (vector := searches[number].vector) is not None])
+            for number, found in zip(numbers, self.vectors.search_batch(vectors, k, effort), strict=True):
+                nearest[number] = found
+        return [Found(self._best(one), own) for one, own in zip(searches, nearest, strict=True)]
+
+    def _best(self, search: Search) -> Scored:
+        words = self.words.parse(search.text) if search.text is not None and search.best else None
+        if words is None:
+            return NONE
+        allowed = self._allowed(search.filter, search.text if search.phrases else None)
+        return self.words.search(words, search.best, allowed)
+
+    def _allowed(self, filter: str | None, having: str | None) -> NDArray[np.int64] | None:
+        """The ids, ascending, of the passages for which a filter holds and that have all of a text's phrases."""
+        if filter is None and having is None:
+            return None
+        allowed = self._selections.get((filter, having))
+        if allowed is None:
+            allowed = self._select(filter, having)
+            if len(self._selections) >= _SELECTIONS:
+                self._selections = {}
+            self._selections[filter, having] = allowed
+        return allowed
+
+    def _select(self, filter: str | None, having: str | None) -> NDArray[np.int64]:
+        if having is None:
+            return np.array(self.database.matching_ids(filter or ""), np.int64)
+        words, allowed = self.words.parse(having), self._allowed(filter, None)
+        found = self.words.having_phrases(words) if words else np.empty(0, np.int64)
+        return found if allowed is None else np.intersect1d(found, allowed)
+
+    def candidates(self, ids: NDArray[np.int64]) -> Candidates:
+        """As of `Collection`."""
+        return Candidates(self.documents.of(ids), self.vectors.vectors(ids))
+
     def document_vectors(self, documents: Sequence[int]) -> NDArray[np.float32]:
-        """The normalized means (n, dim) of the vectors of the passages of these documents."""
+        """As of `Collection`."""
         kept = self._means
         found = {document: kept[document] for document in documents if document in kept}
         if lacking := [document for document in documents if document not in found]:
