@@ -34,7 +34,7 @@ HOMES = {
     "docx": {"corpus/readers/docx.py"},
     "lxml": {"corpus/readers/packages.py"},
     "pptx": {"corpus/readers/pptx.py"},
-    "tantivy": {"store/analysis.py", "store/lexical.py"},
+    "tantivy": {"store/analysis.py", "store/lexical.py", "store/lexical_writer.py"},
     "pypdfium2": {"corpus/readers/pdf.py"},
     "python_calamine": {"corpus/readers/sheets.py"},
     "ir_measures": {"evaluation/measures.py"},

@@ -18,7 +18,8 @@ from semsearch import Document, Encoder, Indexer, Searcher, Settings
 from semsearch.errors import InvalidInputError
 from semsearch.store.analysis import LANGUAGES, analyzer, phrases, query_terms, searchable, words_with
 from semsearch.store.database import Database
-from semsearch.store.lexical import LexicalReader, write_lexical
+from semsearch.store.lexical import LexicalReader
+from semsearch.store.lexical_writer import write_lexical
 from semsearch.store.scored import Scored
 from semsearch.store.verify import verify
 from semsearch.store.writer import open_writer

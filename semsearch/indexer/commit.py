@@ -13,7 +13,7 @@ from semsearch.encoder.models import Fingerprint
 from semsearch.indexer.settings import Settings
 from semsearch.store.analysis import DEFAULT_LANGUAGE
 from semsearch.store.compaction import compact
-from semsearch.store.lexical import write_lexical
+from semsearch.store.lexical_writer import write_lexical
 from semsearch.store.manifest import Head, Segment
 from semsearch.store.segments import without
 from semsearch.store.writer import Writer

@@ -22,7 +22,7 @@ from semsearch.store.ann import Vectors, check_factory, stored_vectors
 from semsearch.store.catalog import LOCK
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.files import UNFINISHED, HashingFile, check_file, remove, sync_folder, write_durably
-from semsearch.store.lexical import write_lexical
+from semsearch.store.lexical_writer import write_lexical
 from semsearch.store.manifest import Segment
 from semsearch.store.seal import SEAL, Seal, sealed_files, write_seal
 from semsearch.store.segments import BLOCK_ROWS, all_ids, segment_path, write_segment
