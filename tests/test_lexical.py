@@ -19,7 +19,8 @@ from semsearch.errors import InvalidInputError
 from semsearch.store.analysis import LANGUAGES, analyzer, phrases, query_terms, searchable, words_with
 from semsearch.store.database import Database
 from semsearch.store.lexical import LexicalReader
-from semsearch.store.lexical_writer import write_lexical
+from semsearch.store.lexical_writer import write_lexical, write_rest
+from semsearch.store.rest import Statistics
 from semsearch.store.scored import Scored
 from semsearch.store.verify import verify
 from semsearch.store.writer import open_writer
@@ -84,6 +85,48 @@ def test_scores_are_those_of_a_plain_bm25(data: st.DataObject, tmp_path_factory:
     assert reader.search(parsed, 5, np.array(some, np.int64)).ids.tolist() == [n for n, _ in ranked[:5]]
     frequencies = [sum(term in words for words in texts.values()) for term in parsed.terms]
     assert reader.frequencies(parsed) == frequencies
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_shards_score_as_the_whole_does(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """However differently long their passages are, and however unevenly the words lie."""
+    lengths = st.sampled_from([(1, 5), (20, 60), (100, 200), (0, 0)])
+    texts, shards = dict[int, str](), list[dict[int, str]]()
+    for vocabulary in ([*WORDS], [*WORDS[:3]], [*WORDS[2:]])[: data.draw(st.integers(1, 3))]:
+        least, most = data.draw(lengths)
+        sizes = data.draw(st.lists(st.integers(least, most), min_size=1, max_size=60))
+        words = np.random.default_rng(data.draw(st.integers(0, 99)))
+        shard = {len(texts) + n: " ".join(words.choice(vocabulary, size)) for n, size in enumerate(sizes, 1)}
+        shards.append(shard)
+        texts |= shard
+    folder = tmp_path_factory.mktemp("shards")
+    whole = lexical_index(folder / "whole", texts)
+    alone = [lexical_index(folder / str(number), shard) for number, shard in enumerate(shards)]
+    own = [reader.statistics() for reader in alone]
+    everything = Statistics(sum(one.passages for one in own), sum(one.words for one in own))
+    assert everything == whole.statistics() == Statistics(len(texts), sum(len(text.split()) for text in texts.values()))
+    parts = []
+    for number, (shard, statistics) in enumerate(zip(shards, own, strict=True)):
+        place = folder / str(number)
+        rest = write_rest(place, "none", statistics, everything)
+        lexical = write_lexical(
+            place, None, "none", removed=(), texts=lambda _, s=shard: sorted(s.items()), first_new=1
+        )
+        parts.append(LexicalReader(place, lexical, whole=True, rest=rest))
+        assert parts[-1].count == len(shard)
+    query = " ".join(data.draw(st.lists(st.sampled_from([*WORDS, "unheard", "x"]), min_size=1, max_size=6)))
+    parsed = whole.parse(query)
+    assert parsed is not None
+    frequencies = whole.frequencies(parsed)
+    found: dict[int, float] = {}
+    for reader in parts:
+        of_shard = reader.parse(query, frequencies)
+        assert of_shard is not None
+        found |= by_id(reader.search(of_shard, 1000))
+    assert frequencies == [sum(n) for n in zip(*(part.frequencies(parsed) for part in parts), strict=True)]
+    # tantivy computes in float32, also how rare a word is that nearly all passages have.
+    assert found == pytest.approx(by_id(whole.search(parsed, 1000)), rel=1e-6, abs=1e-6)
 
 
 def test_a_wide_filter_gives_the_best_of_what_it_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from click.core import ParameterSource
 from semsearch.cli import output
 from semsearch.cli.indexing import ask_if_much, indexer_of
 from semsearch.cli.options import Command, indexes_option, together
+from semsearch.encoder.processors import processors
 from semsearch.errors import SemsearchError
-from semsearch.processors import processors
 
 if TYPE_CHECKING:
     import socket

@@ -16,8 +16,8 @@ from semsearch.encoder.checkpoint import Array, Checkpoint
 from semsearch.encoder.models import ModelFiles
 from semsearch.encoder.native_library import load_library
 from semsearch.encoder.numpy_engine import NumpyEngine
+from semsearch.encoder.processors import processors
 from semsearch.errors import UnsupportedModelError
-from semsearch.processors import processors
 
 # As in native/forward.c.
 _GROUP, _EXACT, _LANES = 64, 4, 16

@@ -16,12 +16,12 @@ from semsearch.corpus.chunking import Chunker
 from semsearch.corpus.formats import format_of
 from semsearch.corpus.walk import Skipped, SourceFile
 from semsearch.encoder.encoder import Encoder
+from semsearch.encoder.processors import processors
 from semsearch.errors import InvalidInputError, UnreadableFileError
 from semsearch.indexer.files import digest_of
 from semsearch.indexer.pool import WorkerPool
 from semsearch.indexer.settings import Settings
 from semsearch.indexer.worker import ENDS, answers_of, setup_of
-from semsearch.processors import processors
 from semsearch.store.analysis import lexical_text
 from semsearch.store.manifest import FileRow
 from semsearch.store.parts import content_of

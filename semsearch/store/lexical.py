@@ -5,13 +5,15 @@ It holds nothing that the passages in the database do not: it is made of them, a
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from semsearch.store.analysis import analyzer, phrases, query_terms, searchable
 from semsearch.store.catalog import LEXICAL
 from semsearch.store.files import REMEDY, check_file, check_size
 from semsearch.store.manifest import Lexical
+from semsearch.store.rest import REST, Rest, Statistics
 from semsearch.store.scored import NONE, Scored, best
 
 Ids = Sequence[int] | NDArray[np.int64]
@@ -55,28 +58,32 @@ class LexicalQuery:
 class LexicalReader:
     """The lexical index of a generation, for searching."""
 
-    def __init__(self, index: Path, lexical: Lexical, *, whole: bool) -> None:
+    def __init__(self, index: Path, lexical: Lexical, *, whole: bool, rest: Rest | None = None) -> None:
         """Check and open it.
 
         Args:
             index: The index folder.
             lexical: What the manifest has of it.
             whole: Whether all files are hashed, or their lengths compared alone.
+            rest: What stands for the rest of an index, if this is a shard of one: scores are then those of the index.
 
         Raises:
             DamagedIndexError: It is not what was written.
             FileNotFoundError: It is not there.
         """
         self._folder = index / LEXICAL / lexical.uuid
-        self._files = lexical.files
+        self._rest = rest
         self.language = lexical.language
-        for name, record in lexical.files.items():
-            (check_file if whole else check_size)(self._folder / name, record)
+        folders = [(self._folder, lexical.files), *([(index / REST / rest.uuid, rest.files)] if rest else [])]
+        for folder, files in folders:
+            for name, record in files.items():
+                (check_file if whole else check_size)(folder / name, record)
         with self._understood():
-            self._schema, self._searcher = self._open()
-            self.count = int(self._searcher.num_docs)
+            self._schema, self._searcher = self._open(folders)
+            # How many passages there are.
+            self.count = int(self._searcher.num_docs) - (rest.passages if rest else 0)
 
-    def _open(self) -> tuple[Any, Any]:
+    def _open(self, folders: Sequence[tuple[Path, Iterable[str]]]) -> tuple[Any, Any]:
         # tantivy locks a folder that it reads, and watches it; so it gets one of its own, which is gone when all is
         # mapped: the index folder may be one that cannot be written.
         try:
@@ -84,8 +91,11 @@ class LexicalReader:
         except OSError as error:
             raise StorageError(f"cannot make a temporary folder: {error.strerror}; set TMPDIR to one") from None
         try:
-            for file in self._files:
-                os.symlink((self._folder / file).resolve(), Path(name, file))
+            for folder, files in folders:
+                for file in files:
+                    if file != META:
+                        os.symlink((folder / file).resolve(), Path(name, file))
+            Path(name, META).write_bytes(_joined_meta([folder / META for folder, _ in folders]))
             opened = tantivy.Index.open(name)
             opened.config_reader("manual")
             opened.reload()
@@ -104,14 +114,43 @@ class LexicalReader:
                 raise
             raise DamagedIndexError(f"damaged index: {self._folder}: tantivy cannot read it; {REMEDY}") from None
 
-    def parse(self, query: str) -> LexicalQuery | None:
-        """What to search by; None for a query without a word."""
+    def parse(self, query: str, frequencies: Sequence[int] = ()) -> LexicalQuery | None:
+        """What to search by; None for a query without a word.
+
+        Args:
+            query: What is looked for.
+            frequencies: How many passages of the whole index have each of its words, which the scores of a shard need.
+        """
         terms = query_terms(query, self.language)
         if not terms:
             return None
-        should = tantivy.Occur.Should
-        scored = tantivy.Query.boolean_query([(should, self._term(term)) for term in terms])
+        words = [self._term(term) for term in terms]
+        if self._rest and frequencies:
+            own = Statistics(self._own_passages + self._rest.passages, 0)
+            words = [
+                tantivy.Query.boost_query(word, self._rest.all.idf(there) / own.idf(here)) if here else word
+                for word, there, here in zip(words, frequencies, self._frequencies(terms), strict=True)
+            ]
+        scored = tantivy.Query.boolean_query([(tantivy.Occur.Should, word) for word in words])
         return LexicalQuery(terms, scored, self._phrases(phrases(query)[0]))
+
+    def statistics(self) -> Statistics:
+        """What BM25 goes by here."""
+        passages = self._own_passages
+        with self._understood():
+            # tantivy says what the mean is where it explains a score, of any passage by any of its words.
+            found = self._searcher.terms_with_prefix("text", "", None, 1)
+            if not found:
+                return Statistics(passages, 0)
+            query = self._term(found[0][0])
+            _, address = self._searcher.search(query, 1, count=False).hits[0]
+            mean = _mean_of(json.loads(query.explain(self._searcher, address).to_json()))
+        return Statistics(passages, round(mean * passages))
+
+    @cached_property
+    def _own_passages(self) -> int:
+        with self._understood():
+            return sum(segment["max_doc"] for segment in json.loads((self._folder / META).read_bytes())["segments"])
 
     def _term(self, term: str) -> Any:
         return tantivy.Query.term_query(self._schema, "text", term, "freq")
@@ -157,8 +196,11 @@ class LexicalReader:
 
     def frequencies(self, query: LexicalQuery) -> list[int]:
         """How many passages have each of the query's terms."""
+        return self._frequencies(query.terms)
+
+    def _frequencies(self, terms: Sequence[str]) -> list[int]:
         with self._understood():
-            return [int(self._searcher.doc_freq("text", term)) for term in query.terms]
+            return [int(self._searcher.doc_freq("text", term)) for term in terms]
 
     def having_phrases(self, query: LexicalQuery) -> NDArray[np.int64]:
         """The ids, ascending, of the passages that have all of the query's phrases."""
@@ -189,3 +231,19 @@ def _remove_watched(folder: str) -> None:
 
 def _all_of(queries: Sequence[Any]) -> Any:
     return tantivy.Query.boolean_query([(tantivy.Occur.Must, query) for query in queries])
+
+
+def _joined_meta(paths: Sequence[Path]) -> bytes:
+    """The list of segments that tantivy goes by, of several indexes as one."""
+    first = paths[0].read_bytes()
+    if len(paths) == 1:
+        return first
+    segments = [segment for path in paths for segment in json.loads(path.read_bytes())["segments"]]
+    return json.dumps({**json.loads(first), "segments": segments}).encode()
+
+
+def _mean_of(explained: dict[str, Any]) -> float:
+    """How many words a passage has on average, from how a score came about."""
+    if explained["description"].startswith("avgdl"):
+        return float(explained["value"])
+    return max((_mean_of(one) for one in explained.get("details", ())), default=0.0)

@@ -19,6 +19,7 @@ from semsearch.store.catalog import LEXICAL
 from semsearch.store.files import FileRecord, check_file, record_of, sync_folder, write_durably
 from semsearch.store.lexical import META, Ids, is_panic
 from semsearch.store.manifest import Lexical
+from semsearch.store.rest import REST, WORD, Rest, Statistics, filling
 
 # What a passage's words are of: ids and texts, from an id on.
 Texts = Callable[[int], Iterable[tuple[int, str]]]
@@ -53,12 +54,32 @@ def write_lexical(
         StorageError: The disk refused.
     """
     if old is None or old.language != language or _is_due(index, old, len(removed), fully):
-        return _write(index, None, language, (), texts(1))
+        return _write(index / LEXICAL, None, language, (), texts(1))
     added = iter(texts(first_new))
     first = next(added, None)
     if first is None and not len(removed):
         return old
-    return _write(index, old, language, removed, _chain(first, added))
+    return _write(index / LEXICAL, old, language, removed, _chain(first, added))
+
+
+def write_rest(shard: Path, language: str, own: Statistics, everything: Statistics) -> Rest:
+    """Write what stands in a shard for the rest of its index; it counts once a manifest names it.
+
+    Args:
+        shard: The shard's folder.
+        language: As of `write_lexical`.
+        own: Of the shard.
+        everything: Of the index.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    passages, words = filling(own, everything)
+    each = -(-words // passages)
+    texts = ((0, f"{WORD} " * max(0, min(each, words - each * number))) for number in range(passages))
+    as_it_is = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+    written = _write(shard / REST, None, language, (), texts, as_it_is)
+    return Rest(written.uuid, written.files, passages, everything)
 
 
 def _chain(first: tuple[int, str] | None, rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -87,15 +108,22 @@ def _segments(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _write(index: Path, old: Lexical | None, language: str, removed: Ids, added: Iterable[tuple[int, str]]) -> Lexical:
+def _write(
+    parent: Path,
+    old: Lexical | None,
+    language: str,
+    removed: Ids,
+    added: Iterable[tuple[int, str]],
+    tokenizer: Any = None,
+) -> Lexical:
     name = uuid.uuid4().hex
-    folder = index / LEXICAL / name
+    folder = parent / name
     folder.mkdir(parents=True)
     try:
         for file in old.files if old else ():
-            _link(index / LEXICAL / (old.uuid if old else "") / file, folder / file)
+            _link(parent / (old.uuid if old else "") / file, folder / file)
         with _refused_by_disk(folder):
-            _change(folder, language, removed, added)
+            _change(_opened(folder, language, tokenizer or analyzer(language)), removed, added)
         files = _kept(folder)
         for path in folder.iterdir():
             if path.name not in files:
@@ -109,8 +137,8 @@ def _write(index: Path, old: Lexical | None, language: str, removed: Ids, added:
                 # Files are never changed.
                 records[file] = (old and old.files.get(file)) or _durable_record(folder / file)
         sync_folder(folder)
-        sync_folder(folder.parent)
-        sync_folder(index)
+        sync_folder(parent)
+        sync_folder(parent.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -124,8 +152,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _change(folder: Path, language: str, removed: Ids, added: Iterable[tuple[int, str]]) -> None:
-    opened = _opened(folder, language)
+def _change(opened: Any, removed: Ids, added: Iterable[tuple[int, str]]) -> None:
     # One thread: what is added in one order comes out in the same.
     writer = opened.writer(_HEAP_BYTES, 1)
     for start in range(0, len(removed), _DELETED_AT_ONCE):
@@ -141,12 +168,12 @@ def _change(folder: Path, language: str, removed: Ids, added: Iterable[tuple[int
     writer.wait_merging_threads()
 
 
-def _opened(folder: Path, language: str) -> Any:
+def _opened(folder: Path, language: str, tokenizer: Any) -> Any:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("id", indexed=True, fast=True)
     builder.add_text_field("text", tokenizer_name=language)
     opened = tantivy.Index(builder.build(), str(folder))
-    opened.register_tokenizer(language, analyzer(language))
+    opened.register_tokenizer(language, tokenizer)
     return opened
 
 
