@@ -25,6 +25,7 @@ SemsearchError
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 NO_SPACE = "; free some space and try again"
 NOT_WRITABLE = "; choose a folder that you may write, or ask for the permission"
@@ -58,7 +59,12 @@ class SourceNotFoundError(CorpusError):
 
 
 class NothingToIndexError(CorpusError):
-    """A source without one readable document."""
+    """A source without one readable document; `skipped` is what was left out of it."""
+
+    def __init__(self, message: str, skipped: tuple[Any, ...] = ()) -> None:
+        """Say so."""
+        super().__init__(message)
+        self.skipped = skipped
 
 
 class UnreadableFileError(CorpusError):

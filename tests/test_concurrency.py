@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoints import small_checkpoint
@@ -112,15 +113,15 @@ def test_a_writer_may_remove_what_is_being_opened(tmp_path: Path, model: Path, m
     indexer.update(generation(0))
     opened, left = LexicalReader._open, [*range(1, 6)]
 
-    def removed_meanwhile(reader: LexicalReader) -> object:
+    def removed_meanwhile(reader: LexicalReader, folders: Any) -> object:
         if not left:
-            return opened(reader)
+            return opened(reader, folders)
         listed = (reader._folder / "meta.json").read_bytes()
         indexer.update(generation(left.pop(0)))
         # As far as the writer came when it was looked at.
         reader._folder.mkdir(parents=True)
         (reader._folder / "meta.json").write_bytes(listed)
-        return opened(reader)
+        return opened(reader, folders)
 
     monkeypatch.setattr(LexicalReader, "_open", removed_meanwhile)
     with Searcher(index, model=encoder) as searcher:

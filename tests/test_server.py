@@ -280,7 +280,9 @@ def test_what_is_under_way_is_finished(indexes: Path, number: int) -> None:
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.1)
+        deadline = time.monotonic() + 30
+        while "semsearch_in_flight 4.0" not in server.get("/metrics").text:
+            assert time.monotonic() < deadline, "they are not under way together"
         for child in server.children():  # as a terminal and systemd do
             os.kill(child, number)
         assert server.stop(number) == 0

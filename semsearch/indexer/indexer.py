@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -86,7 +86,7 @@ class Indexer:
 
     def update(
         self,
-        source: Source | Iterable[Source],
+        source: Source | Walk | Iterable[Source],
         *,
         rebuild: bool = False,
         progress: Callable[[Progress], None] | None = None,
@@ -101,7 +101,7 @@ class Indexer:
         embedded already.
 
         Args:
-            source: A folder or a file, or several; or Documents, as many as there are.
+            source: A folder or a file, or several, or what a walk found there; or Documents, as many as there are.
             rebuild: Whether all is read and embedded anew, with whatever model, and nothing else is kept; the old index
                 answers until it is done.
             progress: Called now and then while it goes on.
@@ -123,10 +123,12 @@ class Indexer:
         sources = chain([first], sources)
         settings = self._settings if rebuild else self._settings.over(self._remembered())
         found = None
-        if not isinstance(first, Document):
+        if isinstance(first, Walk):
+            found = first
+        elif not isinstance(first, Document):
             found = walk([Path(one) for one in _paths(sources)], settings.walk_options)
         if found and not found.files:
-            raise NothingToIndexError(_nothing(found.root, found.skipped))
+            raise _nothing(found.root, found.skipped)
         with open_writer(self._path, afresh=rebuild) as writer:
             old = writer.head
             root = str(found.root) if found else old.root if old else ""
@@ -166,7 +168,7 @@ class Indexer:
                             writer.database.put_file(row)
                         update.run(chain(leading, items))
                         if not writer.database.count("documents"):
-                            raise NothingToIndexError(_nothing(root, update.skipped))
+                            raise _nothing(root, [*(found.skipped if found else []), *update.skipped])
                         head = self._new_head(old, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
                         return replace(head, index_type=index_type, settings=settings.to_json()), update.segments
 
@@ -174,7 +176,7 @@ class Indexer:
                 else:
                     update.count(leading)
             if writer.head is None:
-                raise NothingToIndexError(_nothing(root, [*(found.skipped if found else []), *update.skipped]))
+                raise _nothing(root, [*(found.skipped if found else []), *update.skipped])
             # Nothing is left to be done, so nothing is left to go on from.
             writer.sweep(keep_parts=False)
             removed = (old.files if old else 0) + update.added - writer.head.files
@@ -363,7 +365,7 @@ class Indexer:
 
 
 def _sources(source: object) -> Iterator[object]:
-    if isinstance(source, str | os.PathLike | Document):
+    if isinstance(source, str | os.PathLike | Document | Walk):
         return iter([source])
     if isinstance(source, Iterable):
         return iter(source)
@@ -404,7 +406,8 @@ def _reporter(progress: Callable[[Progress], None] | None, changes: Changes) -> 
     return report
 
 
-def _nothing(root: object, skipped: Iterable[Skipped]) -> str:
+def _nothing(root: object, skipped: Sequence[Skipped]) -> NothingToIndexError:
     reasons = [f"{one.path}: {one.reason}" for one in skipped]
     some = f"; skipped {'; '.join(reasons[:3])}{f' and {len(reasons) - 3} more' if len(reasons) > 3 else ''}"
-    return f"nothing to index in {str(root)!r}{some if reasons else ': no file there'}"
+    told = f"nothing to index in {str(root)!r}{some if reasons else ': no file there'}"
+    return NothingToIndexError(told, tuple(skipped))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semsearch.encoder.models import Fingerprint
+from semsearch.query.excerpt import Texts
+from semsearch.query.facets import Facets
 from semsearch.store.scored import Scored
 
+T = TypeVar("T")
 Vectors = NDArray[np.float32]
 
 
@@ -43,6 +47,7 @@ class Search:
         filter: A condition on documents, as of `Searcher.search`; other passages are not looked through.
         phrases: Whether passages without the text's phrases in quotes are not looked through, either.
         effort: Of approximate search.
+        frequencies: As of the text's `Look`.
     """
 
     text: str | None
@@ -52,6 +57,7 @@ class Search:
     filter: str | None
     phrases: bool
     effort: float
+    frequencies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,30 @@ class Candidates:
     vectors: Vectors
 
 
-class Collection(Protocol):
-    """An index that is open. What is asked is asked for several queries at once."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some passages: their ids (n,), vectors (n, dim), and paths as a filter sees them."""
+
+    ids: NDArray[np.int64]
+    vectors: Vectors
+    paths: list[str]
+
+
+class Collection(Texts, Protocol):
+    """An index that is open. What ranking asks it asks for several queries at once. Threads may share it.
+
+    Attributes:
+        generation: Higher with each commit.
+        made_with: Its model.
+        language: What words are stemmed by.
+    """
+
+    generation: int
+    made_with: Fingerprint
+    language: str
+
+    def __len__(self) -> int:
+        """How many passages it has."""
 
     def look(self, texts: Sequence[str | None], filter: str | None) -> list[Look]:
         """What there is for each of these queries, where a filter holds; None is one without words.
@@ -84,7 +112,7 @@ class Collection(Protocol):
         """What each search finds."""
 
     def candidates(self, ids: NDArray[np.int64]) -> Candidates:
-        """Of passages that were found what more a ranking needs.
+        """Of passages that are there what more a ranking needs.
 
         Raises:
             DamagedIndexError: One of them is not there or not what was written.
@@ -92,3 +120,21 @@ class Collection(Protocol):
 
     def document_vectors(self, documents: Sequence[int]) -> Vectors:
         """The normalized means (n, dim) of the vectors of the passages of these documents."""
+
+    def facets(self, filter: str | None, folder: str, type: str, date: str) -> Facets:
+        """As of `FacetIndex.counted`."""
+
+    def there(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of these passages that are there, ascending, each once."""
+
+    def sample(self, places: NDArray[np.int64]) -> Sample:
+        """The passages at these places, ascending, in the order of all ids."""
+
+    def kept(self, make: Callable[[Collection], T]) -> T:
+        """What this makes of the generation, made once."""
+
+    def acquire(self) -> bool:
+        """Have it stay open until it is released once more; False if it is closed already."""
+
+    def release(self) -> None:
+        """Give it up; the last one to do so closes it."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 from semsearch.errors import NoSuchPassageError
 from semsearch.store.database import Database
-from semsearch.store.manifest import FileRow
+from semsearch.store.manifest import FileRow, StoredPassage
 from semsearch.types import Passage
 
 # Of a number that SQLite can hold.
@@ -45,6 +46,27 @@ class Excerpt:
     next: int | None
 
 
+class Texts(Protocol):
+    """What is stored of an index's passages."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that its paths are relative to."""
+
+    def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
+        """All that is stored of these passages.
+
+        Raises:
+            DamagedIndexError: One of them is not there or not what was written.
+        """
+
+    def neighbours(self, passage_id: int) -> list[int]:
+        """The ids of the passages of a passage's document, in the order of its text; none if it is not there."""
+
+    def passage_at(self, path: str, line: int) -> int | None:
+        """The id of the passage that a file's line is in, or else of the nearest before it; None if it has none."""
+
+
 def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
     """The passage that a hit's id, or a path and a line of it, names.
 
@@ -62,12 +84,12 @@ def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
         return excerpt_of(database, number, context)
 
 
-def excerpt_of(database: Database, number: int, context: int) -> Excerpt:
+def excerpt_of(texts: Texts, number: int, context: int) -> Excerpt:
     """The passage of this id, which is there, in its surroundings."""
-    ids = database.neighbours(number)
+    ids = texts.neighbours(number)
     at = ids.index(number)
     first, end = max(0, at - context), at + context + 1
-    stored = database.passages(ids[first:end])
+    stored = texts.passages(ids[first:end])
     found = stored[number]
     passages = [stored[one].passage for one in ids[first:end]]
     return Excerpt(
@@ -81,17 +103,17 @@ def excerpt_of(database: Database, number: int, context: int) -> Excerpt:
         before=_joined(passages[: at - first + 1])[0],
         text=found.passage.text,
         after=_joined(passages[at - first :])[1],
-        stale=is_stale(Path(database.head().root), found.file),
+        stale=is_stale(texts.root, found.file),
         previous=ids[first - 1] if first else None,
         next=ids[end] if end < len(ids) else None,
     )
 
 
-def find_passage(database: Database, index: str, target: str, *, from_here: bool = True) -> tuple[int, bool]:
+def find_passage(texts: Texts, index: str, target: str, *, from_here: bool = True) -> tuple[int, bool]:
     """The id of the passage that a hit's id, or a path and a line of it, names; and whether it is a path alone.
 
     Args:
-        database: Where it is looked for.
+        texts: Where it is looked for.
         index: The index's name.
         target: The id; or `PATH` or `PATH:LINE`.
         from_here: Whether the path may be one that opens from the current folder, too, not only one as in a hit.
@@ -100,8 +122,8 @@ def find_passage(database: Database, index: str, target: str, *, from_here: bool
         NoSuchPassageError: The index has no such passage.
     """
     by_id = target.isdecimal() and len(target) <= _DIGITS
-    number, whole = (int(target), False) if by_id else _at_line(database, target, from_here)
-    if number is None or (by_id and number not in database.neighbours(number)):
+    number, whole = (int(target), False) if by_id else _at_line(texts, target, from_here)
+    if number is None or (by_id and number not in texts.neighbours(number)):
         raise NoSuchPassageError(
             f"the index {index!r} has nothing at {target!r}; give a hit's id, or a path in it and a line"
         )
@@ -123,13 +145,13 @@ def is_stale(root: Path, file: FileRow) -> bool:
         return True
 
 
-def _at_line(database: Database, target: str, from_here: bool) -> tuple[int | None, bool]:
+def _at_line(texts: Texts, target: str, from_here: bool) -> tuple[int | None, bool]:
     path, colon, line = target.rpartition(":")
     whole = not colon or not line.isdecimal() or len(line) > _DIGITS
     if whole:
         path, line = target, "1"
-    for name in _names(Path(database.head().root), path) if from_here else (path,):
-        if (number := database.passage_at(name, int(line))) is not None:
+    for name in _names(texts.root, path) if from_here else (path,):
+        if (number := texts.passage_at(name, int(line))) is not None:
             return number, whole
     return None, whole
 

@@ -72,12 +72,7 @@ class FacetIndex:
         for value, count in self._dates.counts(whole & in_folder & of_type):
             if value.startswith(date):
                 dates[value[: {0: 4, 4: 7}.get(len(date), 10)]] += count
-        return Facets(
-            documents=int((whole & in_folder & of_type & of_date).sum()),
-            folders=_facets(sorted(folders.items())),
-            types=_facets(types.most_common()),
-            dates=_facets(sorted(dates.items(), reverse=True)),
-        )
+        return _ordered(int((whole & in_folder & of_type & of_date).sum()), folders, types, dates)
 
 
 class _Values:
@@ -104,6 +99,25 @@ def _suffix(path: str) -> str:
     name = path.rpartition("/")[2]
     stem, _, suffix = name.rpartition(".")
     return suffix.lower() if stem else ""
+
+
+def joined(facets: Iterable[Facets]) -> Facets:
+    """What several indexes have together."""
+    documents, folders, types, dates = 0, Counter[str](), Counter[str](), Counter[str]()
+    for one in facets:
+        documents += one.documents
+        for counts, found in ((folders, one.folders), (types, one.types), (dates, one.dates)):
+            counts.update({facet.value: facet.documents for facet in found})
+    return _ordered(documents, folders, types, dates)
+
+
+def _ordered(documents: int, folders: Counter[str], types: Counter[str], dates: Counter[str]) -> Facets:
+    return Facets(
+        documents,
+        folders=_facets(sorted(folders.items())),
+        types=_facets(sorted(types.items(), key=lambda pair: (-pair[1], pair[0]))),
+        dates=_facets(sorted(dates.items(), reverse=True)),
+    )
 
 
 def _facets(counts: Iterable[tuple[str, int]]) -> tuple[Facet, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.query.snapshot import Snapshot
+from semsearch.query.collection import Collection
 from semsearch.store.ann import neighbours
 
 Vectors = NDArray[np.float32]
@@ -48,32 +48,29 @@ class Map:
     folder_of: NDArray[np.int64]
 
 
-def map_of(snapshot: Snapshot) -> Map:
+def map_of(collection: Collection) -> Map:
     """The map of a generation; the same each time. 20,000 passages take some seconds."""
-    everything = snapshot.vectors.ids()
-    spaced = np.linspace(0, len(everything) - 1, min(DOTS, len(everything))).astype(np.int64)
-    ids = everything[spaced]
-    paths = snapshot.database.paths_of(ids.tolist())
-    folders, folder_of = _by_folder([paths[number] for number in ids.tolist()])
-    places = project(snapshot.vectors.vectors(ids))
-    return Map(snapshot.generation, len(everything), ids, places, folders, folder_of)
+    count = len(collection)
+    sample = collection.sample(np.linspace(0, count - 1, min(DOTS, count)).astype(np.int64))
+    folders, folder_of = _by_folder(sample.paths)
+    return Map(collection.generation, count, sample.ids, project(sample.vectors), folders, folder_of)
 
 
-def places_of(snapshot: Snapshot, on: Map, ids: Sequence[int]) -> dict[int, tuple[float, float]]:
+def places_of(collection: Collection, on: Map, ids: Sequence[int]) -> dict[int, tuple[float, float]]:
     """Where on a map passages are or, if they have no dot, what they are most like is; those that are there alone.
 
     Args:
-        snapshot: The generation that the map is of.
+        collection: The generation that the map is of.
         on: The map.
         ids: The passages.
     """
-    wanted = np.intersect1d(np.array(ids, np.int64), snapshot.vectors.ids())
+    wanted = collection.there(np.array(ids, np.int64))
     if not len(wanted):
         return {}
     at = np.searchsorted(on.ids, wanted).clip(max=len(on.ids) - 1)
     lacking = on.ids[at] != wanted
     if lacking.any():
-        cosines = snapshot.vectors.vectors(wanted[lacking]) @ snapshot.vectors.vectors(on.ids).T
+        cosines = collection.candidates(wanted[lacking]).vectors @ collection.candidates(on.ids).vectors.T
         at[lacking] = cosines.argmax(axis=1)
     return {number: (x, y) for number, (x, y) in zip(wanted.tolist(), on.places[at].tolist(), strict=True)}
 

@@ -106,6 +106,7 @@ class _Ranking:
     def __init__(self, text: str, vector: Vector | None, look: Look, wanted: Wanted) -> None:
         self._text = text if look.frequencies else None
         self._vector = vector
+        self._frequencies = look.frequencies
         self._wanted = wanted
         # What nobody has said is looked for word by word.
         self._phrases = bool(look.having)
@@ -121,7 +122,9 @@ class _Ranking:
         best = 0 if self._text is None or not depth else depth if self._vector is None else max(depth, SCORED)
         nearest = 0 if self._vector is None else depth
         wanted = self._wanted
-        return Search(self._text, self._vector, best, nearest, wanted.filter, self._phrases, wanted.effort)
+        return Search(
+            self._text, self._vector, best, nearest, wanted.filter, self._phrases, wanted.effort, self._frequencies
+        )
 
     def take(self, found: Found) -> NDArray[np.int64]:
         """The candidates, (n,), among what was found."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from semsearch.encoder.reranker import Reranker
+from semsearch.query.collection import Collection
 from semsearch.query.ranking import Ranked
-from semsearch.query.snapshot import Snapshot
 from semsearch.store.analysis import lexical_text
 
 # So many are read anew at least.
@@ -15,18 +15,18 @@ RERANKED = 50
 
 
 def reranked(
-    snapshot: Snapshot, query: str, ranked: Sequence[Ranked], reranker: Reranker, weight: float
+    collection: Collection, query: str, ranked: Sequence[Ranked], reranker: Reranker, weight: float
 ) -> list[Ranked]:
     """What was ranked in the order of `(1 - weight) * score + weight * the reranker's score`.
 
     Args:
-        snapshot: Where it was found.
+        collection: Where it was found.
         query: What it answers.
         ranked: What was found.
         reranker: What reads the query with each passage, below its title and heading.
         weight: 1 for the reranker alone.
     """
-    stored = snapshot.database.passages([one.passage for one in ranked])
+    stored = collection.passages([one.passage for one in ranked])
     found = [stored[one.passage] for one in ranked]
     scores = reranker.scores(query, [lexical_text(p.title, p.passage.heading, p.passage.text) for p in found])
     again = [

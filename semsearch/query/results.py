@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from semsearch.query.collection import Collection
 from semsearch.query.excerpt import is_stale
 from semsearch.query.ranking import Ranked
-from semsearch.query.snapshot import Snapshot
 from semsearch.query.snippet import snippet
 from semsearch.types import Hit
 
 
-def hits_of(snapshot: Snapshot, query: str, ranked: Sequence[Ranked]) -> list[Hit]:
+def hits_of(collection: Collection, query: str, ranked: Sequence[Ranked]) -> list[Hit]:
     """The hits of a query, in their order.
 
     Args:
-        snapshot: Where they were found.
+        collection: Where they were found.
         query: What they answer, for their snippets.
         ranked: What was found.
     """
-    stored = snapshot.database.passages([one.passage for one in ranked])
+    stored = collection.passages([one.passage for one in ranked])
     hits = []
     for number, one in enumerate(ranked, 1):
         found = stored[one.passage]
         p = found.passage
-        text, matches = snippet(p.text, query, snapshot.words.language)
+        text, matches = snippet(p.text, query, collection.language)
         hits.append(
             Hit(
                 rank=number,
@@ -39,7 +39,7 @@ def hits_of(snapshot: Snapshot, query: str, ranked: Sequence[Ranked]) -> list[Hi
                 char_end=p.char_end,
                 page=p.page,
                 place=p.place,
-                stale=is_stale(snapshot.root, found.file),
+                stale=is_stale(collection.root, found.file),
                 text=p.text,
                 snippet=text,
                 matches=matches,

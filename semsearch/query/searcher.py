@@ -18,17 +18,19 @@ from semsearch.encoder.models import Fingerprint
 from semsearch.encoder.reranker import Reranker
 from semsearch.errors import InvalidInputError, ModelMismatchError
 from semsearch.query.batching import Batching
+from semsearch.query.collection import Collection
 from semsearch.query.excerpt import Excerpt, excerpt_of, find_passage
-from semsearch.query.facets import FacetIndex, Facets
+from semsearch.query.facets import Facets
 from semsearch.query.projection import Map, map_of, places_of
 from semsearch.query.ranking import MODES, Wanted, rank
 from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
+from semsearch.query.sharded import generation_of, open_index
 from semsearch.query.similar import similar_in
-from semsearch.query.snapshot import Snapshot
-from semsearch.store.database import DATABASE, Database
+from semsearch.store.database import DATABASE
 from semsearch.store.seal import SEAL
 from semsearch.store.segments import normalize
+from semsearch.store.shards import SHARDS, folders_of
 from semsearch.types import Hit
 
 # Files of an index whose times tell that something was written.
@@ -66,8 +68,9 @@ class Searcher:
         self._model = model
         self._reranker = Reranker(reranker) if isinstance(reranker, str) else reranker
         self._lock = threading.Lock()
+        self._files = _files_of(self._path)
         self._signs = self._look()
-        self._snapshot = Snapshot(self._path)
+        self._snapshot = open_index(self._path)
         try:
             self._encoder = self._encoder_for(self._snapshot.made_with)
         except BaseException:
@@ -198,8 +201,8 @@ class Searcher:
             NoSuchPassageError: There is no such passage, or none any more.
         """
         with self._current() as snapshot:
-            number, _ = find_passage(snapshot.database, self.name, str(target), from_here=False)
-            return excerpt_of(snapshot.database, number, context)
+            number, _ = find_passage(snapshot, self.name, str(target), from_here=False)
+            return excerpt_of(snapshot, number, context)
 
     def facets(self, filter: str | None = None, *, folder: str = "", type: str = "", date: str = "") -> Facets:
         """How many documents there are by folder, type and date, as a search can be narrowed to them.
@@ -214,11 +217,7 @@ class Searcher:
             InvalidInputError: The filter cannot be understood.
         """
         with self._current() as snapshot:
-            matching = None
-            if filter is not None:
-                statement, values = snapshot.database.matching_documents(filter)
-                matching = np.array([row[0] for row in snapshot.database.rows(statement, values)], np.int64)
-            return snapshot.kept(_facet_index).counted(matching, folder, type, date)
+            return snapshot.facets(filter, folder, type, date)
 
     def map(self) -> Map:
         """Each passage, or of more than 20,000 a sample, as a place in the plane; made once for each generation."""
@@ -243,11 +242,12 @@ class Searcher:
         self.close()
 
     @contextmanager
-    def _current(self) -> Iterator[Snapshot]:
+    def _current(self) -> Iterator[Collection]:
         """The last generation that was committed, which stays open until it is done with."""
         with self._lock:
-            signs = self._look()
-            if signs != self._signs:
+            if self._look() != self._signs:
+                self._files = _files_of(self._path)
+                signs = self._look()
                 self._follow()
                 self._signs = signs
             snapshot = self._snapshot
@@ -260,10 +260,9 @@ class Searcher:
 
     def _follow(self) -> None:
         """Open what was committed since, if anything was."""
-        with Database.open_for_reading(self._path) as database:
-            if database.head().generation == self._snapshot.generation:
-                return
-        snapshot = Snapshot(self._path)
+        if generation_of(self._path) == self._snapshot.generation:
+            return
+        snapshot = open_index(self._path)
         try:
             if self._encoder.fingerprint.differences(snapshot.made_with):
                 self._encoder = self._encoder_for(snapshot.made_with)
@@ -276,9 +275,9 @@ class Searcher:
 
     def _look(self) -> tuple[object, ...]:
         signs: list[object] = []
-        for name in _SIGNS:
+        for path in self._files:
             try:
-                status = os.stat(self._path / name)
+                status = os.stat(path)
                 signs.append((status.st_ino, status.st_size, status.st_mtime_ns))
             except OSError:
                 signs.append(None)
@@ -294,12 +293,14 @@ class Searcher:
         return encoder
 
 
+def _files_of(index: Path) -> list[Path]:
+    """Those whose times tell that something was committed."""
+    folders = folders_of(index)
+    return [index / SHARDS, *(folder / name for folder in folders for name in _SIGNS)]
+
+
 def _encoding(encoder: Encoder) -> Batching[str, NDArray[np.float32]]:
     return Batching(lambda texts: list(encoder.encode_query(texts)))
-
-
-def _facet_index(snapshot: Snapshot) -> FacetIndex:
-    return FacetIndex(snapshot.database)
 
 
 def _check(

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from semsearch.errors import InvalidInputError
+from semsearch.query.collection import Collection
 from semsearch.query.excerpt import find_passage
 from semsearch.query.ranking import Wanted, rank
 from semsearch.query.results import hits_of
-from semsearch.query.snapshot import Snapshot
+from semsearch.query.sharded import open_index
 from semsearch.types import Hit
 
 
@@ -29,7 +30,7 @@ def similar(index: Path, target: str, k: int = 10, *, filter: str | None = None,
         InvalidInputError: k is below 1, or the filter cannot be understood.
         StoreError: The index cannot be read.
     """
-    snapshot = Snapshot(index)
+    snapshot = open_index(index)
     try:
         return similar_in(snapshot, index.name, target, k, filter=filter, effort=effort)
     finally:
@@ -37,17 +38,24 @@ def similar(index: Path, target: str, k: int = 10, *, filter: str | None = None,
 
 
 def similar_in(
-    snapshot: Snapshot, index: str, target: str, k: int, *, filter: str | None, effort: float, from_here: bool = True
+    collection: Collection,
+    index: str,
+    target: str,
+    k: int,
+    *,
+    filter: str | None,
+    effort: float,
+    from_here: bool = True,
 ) -> list[Hit]:
     """As `similar`, in an index of this name that is open; `from_here` as of `find_passage`."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InvalidInputError(f"k must be a whole number of at least 1, got {k!r}")
-    passage, whole = find_passage(snapshot.database, index, target, from_here=from_here)
-    number = np.array([passage])
-    document = int(snapshot.documents.of(number)[0])
-    vector = (snapshot.document_vectors([document]) if whole else snapshot.vectors.vectors(number))[0]
+    passage, whole = find_passage(collection, index, target, from_here=from_here)
+    known = collection.candidates(np.array([passage]))
+    document = int(known.documents[0])
+    vector = (collection.document_vectors([document]) if whole else known.vectors)[0]
     # Its own document comes first, and is left out.
-    (found,) = rank(snapshot, [""], [vector], Wanted(k + 1, "dense", 1, filter, effort))
+    (found,) = rank(collection, [""], [vector], Wanted(k + 1, "dense", 1, filter, effort))
     ranked = [one for one in found if one.document != document]
-    text = snapshot.database.passages([passage])[passage].passage.text
-    return hits_of(snapshot, text, ranked[:k])
+    text = collection.passages([passage])[passage].passage.text
+    return hits_of(collection, text, ranked[:k])

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.encoder.models import Fingerprint
 from semsearch.errors import DamagedIndexError
-from semsearch.query.collection import Candidates, Found, Look, Search
+from semsearch.query.collection import Candidates, Found, Look, Sample, Search
+from semsearch.query.facets import FacetIndex, Facets
+from semsearch.query.sharing import Shared
 from semsearch.store.database import Database
 from semsearch.store.documents import Documents
 from semsearch.store.files import REMEDY
 from semsearch.store.lexical import LexicalReader
-from semsearch.store.manifest import Head
+from semsearch.store.manifest import Head, StoredPassage
+from semsearch.store.rest import Rest
 from semsearch.store.scored import NONE, Scored
 from semsearch.store.segments import HASHED_BYTES, VectorReader
-
-T = TypeVar("T")
 
 # Of a document with more passages so many, evenly spaced, stand for all.
 _MEAN_OF = 64
@@ -32,21 +31,22 @@ _SELECTIONS = 4
 _MEANS = 10_000
 
 
-class Snapshot:
+class Snapshot(Shared):
     """A generation, which stays as it was opened while others write. Threads may share it."""
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, rest: Rest | None = None) -> None:
         """Open the last generation that was committed.
+
+        Args:
+            index: The index folder.
+            rest: As of `LexicalReader`.
 
         Raises:
             IndexNotFoundError: No index there.
             DamagedIndexError, IndexFormatError: It cannot be read.
         """
-        self._users = 1
-        self._lock = threading.Lock()
-        # What was made of it, by what made it.
-        self._made: dict[object, Any] = {}
-        self._made_locks: dict[object, threading.Lock] = {}
+        super().__init__()
+        self._rest = rest
         # The ids that `_allowed` gave.
         self._selections: dict[tuple[str | None, str | None], NDArray[np.int64]] = {}
         # Of documents that were asked for, their vectors.
@@ -80,7 +80,11 @@ class Snapshot:
         if head.lexical is None:
             raise DamagedIndexError(f"damaged index: {index} has no lexical index; {REMEDY}")
         total = sum(record.size for record in head.lexical.files.values())
-        self.words = LexicalReader(index, head.lexical, whole=total <= HASHED_BYTES)
+        self.words = LexicalReader(index, head.lexical, whole=total <= HASHED_BYTES, rest=self._rest)
+        self.language = head.lexical.language
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
     def look(self, texts: Sequence[str | None], filter: str | None) -> list[Look]:
         """As of `Collection`."""
@@ -115,7 +119,7 @@ class Snapshot:
         return [Found(self._best(one), own) for one, own in zip(searches, nearest, strict=True)]
 
     def _best(self, search: Search) -> Scored:
-        words = self.words.parse(search.text) if search.text is not None and search.best else None
+        words = None if search.text is None or not search.best else self.words.parse(search.text, search.frequencies)
         if words is None:
             return NONE
         allowed = self._allowed(search.filter, search.text if search.phrases else None)
@@ -144,6 +148,36 @@ class Snapshot:
         """As of `Collection`."""
         return Candidates(self.documents.of(ids), self.vectors.vectors(ids))
 
+    def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
+        """As of `Collection`."""
+        return self.database.passages(ids)
+
+    def neighbours(self, passage_id: int) -> list[int]:
+        """As of `Collection`."""
+        return self.database.neighbours(passage_id)
+
+    def passage_at(self, path: str, line: int) -> int | None:
+        """As of `Collection`."""
+        return self.database.passage_at(path, line)
+
+    def facets(self, filter: str | None, folder: str, type: str, date: str) -> Facets:
+        """As of `Collection`."""
+        matching = None
+        if filter is not None:
+            statement, values = self.database.matching_documents(filter)
+            matching = np.array([row[0] for row in self.database.rows(statement, values)], np.int64)
+        return self.kept(_facet_index).counted(matching, folder, type, date)
+
+    def there(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As of `Collection`."""
+        return np.intersect1d(ids, self.vectors.ids())
+
+    def sample(self, places: NDArray[np.int64]) -> Sample:
+        """As of `Collection`."""
+        ids = self.vectors.ids()[places]
+        paths = self.database.paths_of(ids.tolist())
+        return Sample(ids, self.vectors.vectors(ids), [paths[number] for number in ids.tolist()])
+
     def document_vectors(self, documents: Sequence[int]) -> NDArray[np.float32]:
         """As of `Collection`."""
         kept = self._means
@@ -162,29 +196,12 @@ class Snapshot:
             self._means.update(means)
         return np.stack([found[document] for document in documents])
 
-    def kept(self, make: Callable[[Snapshot], T]) -> T:
-        """What this makes of the generation, made once."""
-        with self._lock:
-            making = self._made_locks.setdefault(make, threading.Lock())
-        with making:
-            if make not in self._made:
-                self._made[make] = make(self)
-            made: T = self._made[make]
-            return made
-
-    def acquire(self) -> bool:
-        """Have it stay open until it is released once more; False if it is closed already."""
-        with self._lock:
-            self._users += bool(self._users)
-            return bool(self._users)
-
-    def release(self) -> None:
-        """Give it up; the last one to do so closes it."""
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
+    def _close(self) -> None:
         self.database.close()
+
+
+def _facet_index(snapshot: Snapshot) -> FacetIndex:
+    return FacetIndex(snapshot.database)
 
 
 def _spread(passages: Sequence[int]) -> Sequence[int]:

@@ -184,6 +184,11 @@ class Database:
             raise self.damaged("what it says of the index as a whole")
         return Head.from_json(heads[0][0]), segments
 
+    @property
+    def root(self) -> Path:
+        """The folder that the files' paths are relative to."""
+        return Path(self.head().root)
+
     def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
         """The passages of these ids.
 

@@ -1,0 +1,262 @@
+"""The indexer of an index in shards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from semsearch.corpus.walk import Walk
+from semsearch.encoder.models import DEFAULT_MODEL, Fingerprint
+from semsearch.errors import IndexConflictError, InvalidInputError, NothingToIndexError
+from semsearch.indexer.indexer import Indexer
+from semsearch.indexer.report import IndexSummary, Progress
+from semsearch.indexer.settings import Settings
+from semsearch.indexer.workers import Built, Job, build_all, part_of
+from semsearch.store.catalog import write_lock
+from semsearch.store.database import DATABASE, Database
+from semsearch.store.lexical_writer import write_rest
+from semsearch.store.manifest import Head
+from semsearch.store.rest import REST, Statistics
+from semsearch.store.shards import (
+    FOLDER,
+    PLAN,
+    SHARDS,
+    Shard,
+    Shards,
+    firsts,
+    is_in_shards,
+    read_shards,
+    shard_path,
+    write_shards,
+)
+
+
+class ShardedIndexer:
+    """The one writer of an index in shards, which are built by several processes."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        shards: int | None = None,
+        workers: int = 1,
+        model: str | None = None,
+        precision: str | None = None,
+        device: str = "auto",
+        index_type: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """Set up; nothing is read or written yet.
+
+        Args:
+            path: The index folder, made if it is not there.
+            shards: How many shards a new index has, or fewer if there are fewer files; None for as many as workers.
+            workers: How many processes build them.
+            model: As of `Indexer`, by name.
+            precision: As of `Indexer`.
+            device: As of `Indexer`.
+            index_type: As of `Indexer`, for each shard by itself.
+            settings: As of `Indexer`.
+
+        Raises:
+            InvalidInputError: There are to be no shards or no workers.
+        """
+        for name, value in (("shards", workers if shards is None else shards), ("workers", workers)):
+            if value < 1:
+                raise InvalidInputError(f"{name} must be at least 1, got {value}")
+        self._path = Path(path)
+        self._shards = shards
+        self._workers = workers
+        self._model = model
+        self._precision = precision
+        self._device = device
+        self._index_type = index_type
+        self._settings = settings or Settings()
+
+    @property
+    def path(self) -> Path:
+        """The index folder."""
+        return self._path
+
+    def update(
+        self,
+        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        rebuild: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IndexSummary:
+        """Bring an index up to date with folders and files, as `Indexer.update` does, but each shard in a commit.
+
+        A new index is there when all of its shards are. What was stopped goes on where it was: shards that were
+        finished are not built again, and of the others what was embedded is not embedded again. Files stay in the shard
+        that their name belongs to; with rebuild they are divided anew.
+
+        Raises:
+            IndexConflictError: The index was made of another source, has another number of shards, or none.
+            StorageError: A process that built a shard ended again and again.
+            SemsearchError: As of `Indexer.update`.
+        """
+        started = time.monotonic()
+        if (self._path / DATABASE).exists():
+            raise IndexConflictError(
+                f"the index {self._path.name!r} is not in shards; choose another name with --name, or delete it first"
+            )
+        self._path.mkdir(parents=True, exist_ok=True)
+        with write_lock(self._path):
+            old = read_shards(self._path) if is_in_shards(self._path) else None
+            head = None if rebuild else self._head()
+            settings = self._settings.over(Settings.from_json(head.settings)) if head else self._settings
+            found = Indexer(self._path, settings=settings).find(source)
+            plan = self._plan(None if rebuild else old, found, fresh=rebuild)
+            jobs = [self._job(shard, own, head, settings) for shard, own in _divided(plan, found)]
+            built = build_all(jobs, self._workers, _adding(progress, jobs))
+            if not any(one.generation for one in built):
+                raise NothingToIndexError(
+                    f"nothing to index in {str(found.root)!r}",
+                    tuple(skipped for one in built for skipped in one.skipped),
+                )
+            shards = self._commit(plan, built, old)
+            self._sweep(shards)
+            return self._summary(shards, built, started)
+
+    def _head(self) -> Head | None:
+        """Of the first shard that there is, of which the others have the model and the settings."""
+        manifests = [read_shards(self._path, name) for name in (SHARDS, PLAN) if (self._path / name).exists()]
+        for shard in (shard for shards in manifests for shard in shards.shards):
+            folder = shard_path(self._path, shard.name)
+            if (folder / DATABASE).exists():
+                with Database.open_for_reading(folder) as database:
+                    return database.head()
+        return None
+
+    def _plan(self, old: Shards | None, found: Walk, *, fresh: bool) -> Shards:
+        """The shards that are to be built: those that are there, those of a build that was stopped, or new ones."""
+        wanted = self._shards or self._workers
+        root = str(found.root)
+        if old:
+            if old.root != root:
+                raise IndexConflictError(
+                    f"the index {self._path.name!r} was made of {old.root!r}, not of {root!r}; choose another name "
+                    "with --name, or put this in its place with --rebuild"
+                )
+            if self._shards not in (None, len(old.shards)):
+                raise IndexConflictError(
+                    f"the index {self._path.name!r} has {len(old.shards)} shards, not {self._shards}; leave --shards "
+                    "out, or make the index anew with --rebuild"
+                )
+            return old
+        if not fresh and (self._path / PLAN).exists():
+            plan = read_shards(self._path, PLAN)
+            if plan.root == root and self._shards in (None, len(plan.shards)):
+                return plan
+        starts = firsts([one.name for one in found.files], [one.size for one in found.files], wanted)
+        plan = Shards(0, root, tuple(Shard(uuid.uuid4().hex, first, 0, None) for first in starts))
+        write_shards(self._path, plan, PLAN)
+        return plan
+
+    def _job(self, shard: Shard, found: Walk, head: Head | None, settings: Settings) -> Job:
+        made_with = Fingerprint.from_json(head.fingerprint) if head else None
+        return Job(
+            shard_path(self._path, shard.name),
+            found,
+            self._model or (made_with.model if made_with else DEFAULT_MODEL),
+            self._precision or (head.asked_precision if head else "auto"),
+            self._device,
+            self._index_type or (head.index_type if head else "auto"),
+            settings,
+        )
+
+    def _commit(self, plan: Shards, built: Sequence[Built], old: Shards | None) -> Shards:
+        everything = Statistics(
+            sum(one.statistics.passages for one in built), sum(one.statistics.words for one in built)
+        )
+        shards = tuple(self._built(shard, one, everything) for shard, one in zip(plan.shards, built, strict=True))
+        if old and shards == old.shards:
+            return old
+        new = replace(plan, shards=shards, generation=(old.generation if old else 0) + 1)
+        write_shards(self._path, new)
+        return new
+
+    def _built(self, shard: Shard, built: Built, everything: Statistics) -> Shard:
+        if not built.generation:
+            return replace(shard, generation=0, rest=None)
+        rest = shard.rest
+        if rest is None or rest.all != everything or shard.generation != built.generation:
+            folder = shard_path(self._path, shard.name)
+            rest = write_rest(folder, built.language, built.statistics, everything)
+        return replace(shard, generation=built.generation, rest=rest)
+
+    def _sweep(self, shards: Shards) -> None:
+        """Remove what is of no shard any more, and the plan, which is carried out."""
+        (self._path / PLAN).unlink(missing_ok=True)
+        names = {shard.name: shard.rest for shard in shards.shards}
+        for folder in (self._path / FOLDER).iterdir():
+            rest = names.get(folder.name)
+            if rest is None:
+                shutil.rmtree(folder)
+                continue
+            for other in (folder / REST).iterdir():
+                if other.name != rest.uuid:
+                    shutil.rmtree(other)
+
+    def _summary(self, shards: Shards, built: Sequence[Built], started: float) -> IndexSummary:
+        summaries = [one.summary for one in built if one.summary]
+        total = {
+            name: sum(getattr(one, name) for one in summaries)
+            for name in (
+                "files_indexed",
+                "files_added",
+                "files_changed",
+                "files_unchanged",
+                "documents",
+                "passages",
+                "passages_embedded",
+            )
+        }
+        skipped = sorted((one for some in built for one in some.skipped), key=lambda one: one.path)
+        files_skipped = sum(not one.path.endswith("/") for one in skipped)
+        return IndexSummary(
+            index=self._path.name,
+            path=str(self._path),
+            model=summaries[0].model,
+            precision=summaries[0].precision,
+            generation=shards.generation,
+            files_found=total["files_indexed"] + files_skipped,
+            files_skipped=files_skipped,
+            files_removed=sum(one.files_removed for one in summaries) + sum(one.removed for one in built),
+            took_ms=round((time.monotonic() - started) * 1000),
+            skipped=tuple(skipped),
+            **total,
+        )
+
+
+def _divided(plan: Shards, found: Walk) -> list[tuple[Shard, Walk]]:
+    ends = [*(one.first for one in plan.shards[1:]), None]
+    return [(shard, part_of(found, shard.first, end)) for shard, end in zip(plan.shards, ends, strict=True)]
+
+
+def _adding(progress: Callable[[Progress], None] | None, jobs: Sequence[Job]) -> Callable[[int, Progress], None]:
+    """Tells how far all jobs are together."""
+    files = sum(len(job.found.files) for job in jobs)
+    size = sum(file.size for job in jobs for file in job.found.files)
+    done: dict[int, Progress] = {}
+
+    def add(number: int, one: Progress) -> None:
+        done[number] = one
+        if progress:
+            progress(
+                Progress(
+                    sum(other.files for other in done.values()),
+                    files,
+                    sum(other.bytes for other in done.values()),
+                    size,
+                    sum(other.passages for other in done.values()),
+                )
+            )
+
+    return add

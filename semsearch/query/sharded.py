@@ -1,0 +1,231 @@
+"""An index in shards, asked as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semsearch.errors import DamagedIndexError, IndexNotFoundError
+from semsearch.query.collection import Candidates, Collection, Found, Look, Sample, Search
+from semsearch.query.facets import Facets, joined
+from semsearch.query.sharing import Shared
+from semsearch.query.snapshot import Snapshot
+from semsearch.store.database import Database
+from semsearch.store.files import REMEDY
+from semsearch.store.manifest import StoredPassage
+from semsearch.store.scored import Scored, best
+from semsearch.store.shards import Shard, Shards, folders_of, is_in_shards, read_shards, shard_path
+
+T = TypeVar("T")
+# A passage's or document's number in the whole is its shard's, shifted so far, and its own in the shard.
+_SHIFT = 40
+_OWN = (1 << _SHIFT) - 1
+_THREADS = 16
+
+
+def open_index(index: Path) -> Snapshot | ShardedSnapshot:
+    """The last generation of an index, in shards or not.
+
+    Raises:
+        IndexNotFoundError: No index there.
+        DamagedIndexError, IndexFormatError: It cannot be read.
+    """
+    return ShardedSnapshot.open(index) if is_in_shards(index) else Snapshot(index)
+
+
+def generation_of(index: Path) -> int:
+    """The generation that `open_index` would open now; else as that."""
+    own = read_shards(index).generation if is_in_shards(index) else 0
+    for folder in folders_of(index):
+        with Database.open_for_reading(folder) as database:
+            own += database.head().generation
+    return own
+
+
+class ShardedSnapshot(Shared):
+    """Several collections as one, whose passages follow each other; as of `Collection`."""
+
+    def __init__(self, generation: int, root: Path, parts: Mapping[int, Collection]) -> None:
+        """Have these shards, which are closed with it.
+
+        Args:
+            generation: Of the whole.
+            root: The folder that the files' names are relative to.
+            parts: The shards that have passages, at least one, by their numbers, ascending.
+        """
+        super().__init__()
+        self.root = root
+        self._parts = dict(parts)
+        first = next(iter(self._parts.values()))
+        self.generation = generation + sum(part.generation for part in self._parts.values())
+        self.made_with = first.made_with
+        self.language = first.language
+        self._lengths = [len(part) for part in self._parts.values()]
+        self._threads = ThreadPoolExecutor(min(len(self._parts), _THREADS), thread_name_prefix="shard")
+
+    @classmethod
+    def open(cls, index: Path) -> ShardedSnapshot:
+        """As of `open_index`, on this machine."""
+        failed = None
+        while True:
+            shards = read_shards(index)
+            try:
+                return cls(shards.generation, Path(shards.root), _opened(index, shards))
+            except DamagedIndexError:
+                # A writer may have removed something after the manifest was read; then there is a newer generation.
+                if shards.generation == failed or shards.generation == read_shards(index).generation:
+                    raise
+                failed = shards.generation
+
+    def __len__(self) -> int:
+        return sum(self._lengths)
+
+    def look(self, texts: Sequence[str | None], filter: str | None) -> list[Look]:
+        """As of `Collection`."""
+        looks = self._each(lambda part: part.look(texts, filter))
+        return [_joined_look(of_query) for of_query in zip(*looks, strict=True)]
+
+    def find(self, searches: Sequence[Search]) -> list[Found]:
+        """As of `Collection`."""
+        found = list(zip(self._parts, self._each(lambda part: part.find(searches)), strict=True))
+        return [
+            Found(
+                _joined([(number, of_part[at].best) for number, of_part in found], search.best),
+                _joined([(number, of_part[at].nearest) for number, of_part in found], search.nearest),
+            )
+            for at, search in enumerate(searches)
+        ]
+
+    def candidates(self, ids: NDArray[np.int64]) -> Candidates:
+        """As of `Collection`."""
+        shared = list(self._shared(ids))
+        found = self._threads.map(lambda share: self._parts[share[0]].candidates(share[2]), shared)
+        documents = np.empty(len(ids), np.int64)
+        vectors = np.empty((len(ids), self.made_with.dim), np.float32)
+        for (number, places, _), of_part in zip(shared, found, strict=True):
+            documents[places] = of_part.documents + (number << _SHIFT)
+            vectors[places] = of_part.vectors
+        return Candidates(documents, vectors)
+
+    def document_vectors(self, documents: Sequence[int]) -> NDArray[np.float32]:
+        """As of `Collection`."""
+        shared = list(self._shared(np.array(documents, np.int64)))
+        found = self._threads.map(lambda share: self._parts[share[0]].document_vectors(share[2].tolist()), shared)
+        vectors = np.empty((len(documents), self.made_with.dim), np.float32)
+        for (_, places, _), of_part in zip(shared, found, strict=True):
+            vectors[places] = of_part
+        return vectors
+
+    def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
+        """As of `Collection`."""
+        found: dict[int, StoredPassage] = {}
+        for number, _, own in self._shared(np.array(ids, np.int64)):
+            for passage, stored in self._parts[number].passages(own.tolist()).items():
+                found[_whole(number, passage)] = replace(stored, document_id=_whole(number, stored.document_id))
+        return found
+
+    def neighbours(self, passage_id: int) -> list[int]:
+        """As of `Collection`."""
+        number = passage_id >> _SHIFT
+        part = self._parts.get(number)
+        return [_whole(number, one) for one in part.neighbours(passage_id & _OWN)] if part else []
+
+    def passage_at(self, path: str, line: int) -> int | None:
+        """As of `Collection`."""
+        for number, found in zip(self._parts, self._each(lambda part: part.passage_at(path, line)), strict=True):
+            if found is not None:
+                return _whole(number, found)
+        return None
+
+    def facets(self, filter: str | None, folder: str, type: str, date: str) -> Facets:
+        """As of `Collection`."""
+        return joined(self._each(lambda part: part.facets(filter, folder, type, date)))
+
+    def there(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As of `Collection`."""
+        shared = self._shared(np.unique(ids))
+        found = [self._parts[number].there(own) + (number << _SHIFT) for number, _, own in shared]
+        return np.concatenate([np.empty(0, np.int64), *found])
+
+    def sample(self, places: NDArray[np.int64]) -> Sample:
+        """As of `Collection`."""
+        ends = np.cumsum(self._lengths)
+        samples = []
+        for (number, part), end, length in zip(self._parts.items(), ends, self._lengths, strict=True):
+            own = part.sample(places[(places >= end - length) & (places < end)] - (end - length))
+            samples.append(replace(own, ids=own.ids + (number << _SHIFT)))
+        return Sample(
+            np.concatenate([one.ids for one in samples]),
+            np.concatenate([one.vectors for one in samples]),
+            [path for one in samples for path in one.paths],
+        )
+
+    def _each(self, ask: Callable[[Collection], T]) -> list[T]:
+        """What each shard answers, in their order."""
+        return list(self._threads.map(ask, self._parts.values()))
+
+    def _shared(self, ids: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """The numbers of shards, where among these ids their own stand, and what these are in the shard."""
+        numbers = ids >> _SHIFT
+        for number in np.unique(numbers).tolist():
+            if number in self._parts:
+                places = np.flatnonzero(numbers == number)
+                yield number, places, ids[places] & _OWN
+
+    def _close(self) -> None:
+        self._threads.shutdown()
+        for part in self._parts.values():
+            part.release()
+
+
+def _opened(index: Path, shards: Shards) -> dict[int, Collection]:
+    parts: dict[int, Collection] = {}
+    try:
+        for number, shard in enumerate(shards.shards):
+            if shard.generation:
+                parts[number] = _opened_shard(index, shard)
+    except BaseException:
+        for part in parts.values():
+            part.release()
+        raise
+    return parts
+
+
+def _opened_shard(index: Path, shard: Shard) -> Snapshot:
+    folder = shard_path(index, shard.name)
+    try:
+        snapshot = Snapshot(folder, shard.rest)
+    except IndexNotFoundError:
+        raise DamagedIndexError(f"damaged index: the shard {str(folder)!r} is missing; {REMEDY}") from None
+    if snapshot.generation < shard.generation:
+        snapshot.release()
+        raise DamagedIndexError(
+            f"damaged index: the shard {str(folder)!r} is of generation {snapshot.generation}, {shard.generation} was "
+            f"committed; {REMEDY}"
+        )
+    return snapshot
+
+
+def _whole(number: int, own: int) -> int:
+    return (number << _SHIFT) | own
+
+
+def _joined_look(looks: Sequence[Look]) -> Look:
+    having = [one.having for one in looks if one.having is not None]
+    return Look(
+        sum(one.passages for one in looks),
+        sum(having) if having else None,
+        tuple(map(sum, zip(*(one.frequencies for one in looks), strict=True))),
+        sum(one.counted for one in looks),
+    )
+
+
+def _joined(found: Sequence[tuple[int, Scored]], k: int) -> Scored:
+    ids = np.concatenate([one.ids + (number << _SHIFT) for number, one in found])
+    return best(ids, np.concatenate([one.scores for _, one in found]), k)

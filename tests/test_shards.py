@@ -1,0 +1,278 @@
+"""An index in shards against the same documents in one index."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semsearch import Encoder, Hit, Indexer, Searcher
+from semsearch.errors import DamagedIndexError, IndexConflictError, IndexFormatError, NothingToIndexError
+from semsearch.indexer.report import Progress
+from semsearch.indexer.sharded import ShardedIndexer
+from semsearch.query.similar import similar
+from semsearch.store.shards import PLAN, SHARDS, firsts, read_shards, shard_path
+
+TIED = 1e-6
+WORDS = "river bridge stone water mill flood wheel rope boat ferry harbour tide".split()
+
+
+def write(folder: Path, number: int) -> None:
+    """A document, about every tenth of which has a text that others have, too."""
+    random = np.random.default_rng(number if number % 10 else 0)
+    parts = [" ".join(random.choice(WORDS, random.integers(5, 40))) for _ in range(random.integers(1, 5))]
+    path = folder / ("docs" if number % 3 else "notes") / f"{number}.{'md' if number % 4 else 'txt'}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n\n".join(f"## Part {n}\n\n{part}." for n, part in enumerate(parts)))
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards") / "source"
+    folder.mkdir()
+    for number in range(120):
+        write(folder, number)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(source: Path, encoder: Encoder) -> Iterator[Searcher]:
+    Indexer(source.parent / "one", precision="float32").update(source)
+    with Searcher(source.parent / "one", model=encoder) as searcher:
+        yield searcher
+
+
+@pytest.fixture(scope="module")
+def index(source: Path) -> Path:
+    ShardedIndexer(source.parent / "many", shards=5, precision="float32").update(source)
+    return source.parent / "many"
+
+
+@pytest.fixture(scope="module")
+def many(index: Path, encoder: Encoder) -> Iterator[Searcher]:
+    with Searcher(index, model=encoder) as searcher:
+        yield searcher
+
+
+def assert_same(found: list[Hit], expected: list[Hit]) -> None:
+    """The same hits but for their ids, in the same order where their scores differ by more than a millionth."""
+    assert len(found) == len(expected)
+    for own, other in zip(found, expected, strict=True):
+        assert own.score == pytest.approx(other.score, abs=TIED)
+    # What is tied with the last may be there or not.
+    last = expected[-1].score + TIED if expected else 0.0
+    rest = {"id": 0, "rank": 0, "score": 0, "parts": {}}
+    known = {(hit.path, hit.line_start): hit for hit in expected}
+    for own, other in zip(found, expected, strict=True):
+        same = known.get((own.path, own.line_start))
+        if own.score > last + TIED:
+            assert same
+        if same:
+            assert abs(same.score - other.score) <= 2 * TIED
+            assert own.parts == pytest.approx(same.parts, abs=2e-5)  # BM25 is up to 30, in float32
+            assert dataclasses.replace(own, **rest) == dataclasses.replace(same, **rest)
+
+
+QUERIES = [
+    "river flood",
+    "rope",
+    '"mill flood" wheel',
+    "a tide in the harbour",
+    "nothing of it",
+    '"no such phrase" boat',
+]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
+@pytest.mark.parametrize("per_document", [None, 1, 2])
+@pytest.mark.parametrize("condition", [None, "path:docs/", "type:txt and not path:notes/3*"])
+def test_answers_are_those_of_one_index(
+    one: Searcher, many: Searcher, mode: str, per_document: int | None, condition: str | None
+) -> None:
+    options = {"k": 25, "mode": mode, "per_document": per_document, "filter": condition}
+    for found, expected in zip(
+        many.search_batch(QUERIES, **options), one.search_batch(QUERIES, **options), strict=True
+    ):  # type: ignore[arg-type]
+        assert_same(found, expected)
+    assert_same(many.search(QUERIES[0], **options), one.search(QUERIES[0], **options))  # type: ignore[arg-type]
+
+
+def test_reading_on_and_more_like_this(one: Searcher, many: Searcher, index: Path) -> None:
+    for hit in one.search("river flood", 8):
+        target = f"{hit.path}:{hit.line_start}"
+        own = many.search("river flood", 30)
+        (same,) = [other for other in own if (other.path, other.line_start) == (hit.path, hit.line_start)]
+        for wanted, other in ((str(same.id), str(hit.id)), (target, target), (hit.path, hit.path)):
+            assert_same(many.similar(wanted, 5), one.similar(other, 5))
+            found, expected = many.excerpt(wanted, 1), one.excerpt(other, 1)
+            without = {"id": 0, "previous": None, "next": None}
+            assert dataclasses.replace(found, **without) == dataclasses.replace(expected, **without)
+            for number, there in ((found.previous, expected.previous), (found.next, expected.next)):
+                assert (number is None) == (there is None)
+                if number and there:
+                    assert many.excerpt(number, 0).text == one.excerpt(there, 0).text
+        assert_same(similar(index, target, 5), one.similar(target, 5))
+
+
+def test_facets_and_the_map(one: Searcher, many: Searcher, source: Path) -> None:
+    narrowed: list[dict[str, Any]] = [{}, {"filter": "type:md"}, {"folder": "docs/"}, {"type": "txt"}]
+    for options in narrowed:
+        assert many.facets(**options) == one.facets(**options)
+    found, expected = many.map(), one.map()
+    assert found.passages == expected.passages
+    assert found.folders == expected.folders
+    assert found.folder_of.tolist() == expected.folder_of.tolist()
+    for own, other in zip(found.ids.tolist(), expected.ids.tolist(), strict=True):
+        assert many.excerpt(own, 0).text == one.excerpt(other, 0).text
+    hit = many.search("rope", 1)[0]
+    assert many.places([hit.id, 7 << 60]).keys() == {hit.id}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=60), st.integers(1, 70))
+def test_files_are_divided_by_size(sizes: list[int], count: int) -> None:
+    names = [f"{number:03}" for number in range(len(sizes))]
+    starts = firsts(names, sizes, count)
+    assert len(starts) == min(count, len(names))
+    assert starts[0] == ""
+    assert starts == sorted(set(starts))
+    of_shards = [0] * len(starts)
+    for name, size in zip(names, sizes, strict=True):
+        of_shards[max(at for at, first in enumerate(starts) if first <= name)] += size + 1
+    assert min(of_shards) > 0
+    if count <= len(names) // 2 and max(sizes) < 2 * min(sizes):
+        assert max(of_shards) <= (sum(sizes) + len(sizes)) / count + max(sizes) + 1
+
+
+def generations(index: Path) -> list[int]:
+    return [shard.generation for shard in read_shards(index).shards]
+
+
+def test_an_update_touches_the_shards_of_what_changed(tmp_path: Path, source: Path, encoder: Encoder) -> None:
+    folder = tmp_path / "source"
+    shutil.copytree(source, folder)
+    indexer = ShardedIndexer(tmp_path / "many", shards=4, precision="float32")
+    first = indexer.update(folder)
+    before = generations(indexer.path)
+    again = indexer.update(folder)
+    assert (again.generation, again.passages_embedded, again.files_unchanged) == (first.generation, 0, 120)
+    assert generations(indexer.path) == before
+    with Searcher(indexer.path, model=encoder) as searcher:
+        (folder / "notes" / "0.txt").write_text("An anchor of iron.")
+        (folder / "notes" / "3.md").unlink()
+        (folder / "notes" / "zz.md").write_text("A sail of linen.")
+        changed = indexer.update(folder)
+        assert (changed.files_added, changed.files_changed, changed.files_removed) == (1, 1, 1)
+        after, shards = generations(indexer.path), read_shards(indexer.path)
+        touched = {shards.shard_of(name) for name in ("notes/0.txt", "notes/3.md", "notes/zz.md")}
+        assert {at for at in range(4) if after[at] > before[at]} == touched
+        assert len(touched) < 4
+        for text, path in (("anchor", "notes/0.txt"), ("sail of linen", "notes/zz.md")):
+            assert searcher.search(text, 1)[0].path == path
+        Indexer(tmp_path / "one", precision="float32").update(folder)
+        with Searcher(tmp_path / "one", model=encoder) as other:
+            for query in QUERIES:  # BM25 remembers for a while what is gone
+                assert_same(searcher.search(query, 20, mode="dense"), other.search(query, 20, mode="dense"))
+    for path in (folder / "notes").iterdir():
+        path.unlink()
+    emptied = indexer.update(folder)
+    assert emptied.files_removed == 40
+    assert 0 in generations(indexer.path)
+    assert len(list((indexer.path / "shards").iterdir())) == 4 - generations(indexer.path).count(0)
+    with Searcher(indexer.path, model=encoder) as searcher:
+        assert {hit.path.split("/")[0] for hit in searcher.search("anchor", 100)} == {"docs"}
+    rebuilt = indexer.update(folder, rebuild=True)
+    assert rebuilt.passages_embedded == rebuilt.passages == emptied.passages
+    assert 0 not in generations(indexer.path)
+    assert len(list((indexer.path / "shards").iterdir())) == 4
+
+
+def test_what_was_stopped_goes_on(tmp_path: Path, source: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    indexer = ShardedIndexer(tmp_path / "many", shards=4, precision="float32")
+    said: list[Progress] = []
+
+    def stop_in_the_third(done: Progress) -> None:
+        said.append(done)
+        if done.files > 65:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        indexer.update(source, progress=stop_in_the_third)
+    assert not (indexer.path / SHARDS).exists()
+    names = [shard.name for shard in read_shards(indexer.path, PLAN).shards]
+    assert said[-1].files_total == 120
+    finished = {name: (shard_path(indexer.path, name) / "index.db").stat().st_mtime_ns for name in names[:2]}
+    summary = indexer.update(source)
+    assert [shard.name for shard in read_shards(indexer.path).shards] == names
+    for name, time in finished.items():
+        assert (shard_path(indexer.path, name) / "index.db").stat().st_mtime_ns == time
+    assert 0 < summary.passages_embedded < 0.6 * summary.passages
+    assert summary.files_unchanged >= 50
+    assert not (indexer.path / PLAN).exists()
+
+
+def test_processes_build_the_same_and_one_that_ends_is_not_missed(
+    tmp_path: Path, source: Path, one: Searcher, encoder: Encoder
+) -> None:
+    killed: list[int] = []
+
+    def kill_one(_: Progress) -> None:
+        children = [int(n) for n in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        if children and not killed:
+            workers = [n for n in children if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+            os.kill(workers[0], signal.SIGKILL)
+            killed.append(workers[0])
+
+    indexer = ShardedIndexer(tmp_path / "many", shards=6, workers=2, precision="float32")
+    summary = indexer.update(source, progress=kill_one)
+    assert killed
+    assert summary.passages == len(one._snapshot)
+    with Searcher(indexer.path, model=encoder) as searcher:
+        for query in QUERIES:
+            assert_same(searcher.search(query, 20), one.search(query, 20))
+
+
+def test_what_cannot_be_is_said(tmp_path: Path, source: Path, encoder: Encoder) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(NothingToIndexError):
+        ShardedIndexer(tmp_path / "none").update(empty)
+    indexer = ShardedIndexer(tmp_path / "many", shards=2)
+    indexer.update(source / "notes")
+    with pytest.raises(IndexConflictError, match="has 2 shards, not 3"):
+        ShardedIndexer(indexer.path, shards=3).update(source / "notes")
+    with pytest.raises(IndexConflictError, match="was made of"):
+        indexer.update(source)
+    Indexer(tmp_path / "one").update(source / "notes")
+    with pytest.raises(IndexConflictError, match="not in shards"):
+        ShardedIndexer(tmp_path / "one").update(source / "notes")
+    manifest = indexer.path / SHARDS
+    sound = manifest.read_bytes()
+    for at in range(0, len(sound), 7):
+        manifest.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        with pytest.raises((DamagedIndexError, IndexFormatError)):
+            read_shards(indexer.path)
+    content = json.loads(sound.partition(b"\n")[0])
+    manifest.write_bytes(sound)
+    shard = content["shards"][0]["name"]
+    os.rename(shard_path(indexer.path, shard), tmp_path / "away")
+    with pytest.raises(DamagedIndexError, match="is missing"):
+        Searcher(indexer.path, model=encoder)
