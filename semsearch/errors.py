@@ -25,7 +25,6 @@ SemsearchError
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 NO_SPACE = "; free some space and try again"
 NOT_WRITABLE = "; choose a folder that you may write, or ask for the permission"
@@ -61,7 +60,7 @@ class SourceNotFoundError(CorpusError):
 class NothingToIndexError(CorpusError):
     """A source without one readable document; `skipped` is what was left out of it."""
 
-    def __init__(self, message: str, skipped: tuple[Any, ...] = ()) -> None:
+    def __init__(self, message: str, skipped: tuple[object, ...] = ()) -> None:
         """Say so."""
         super().__init__(message)
         self.skipped = skipped

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import cast
 
 from semsearch.corpus.walk import Skipped, Walk
 from semsearch.encoder.encoder import Encoder
@@ -94,7 +95,7 @@ class Builder:
                 with Database.open_for_reading(job.folder) as database:
                     removed = database.head().files
                 delete(job.folder)
-            return Built(0, "", Statistics(0, 0), None, removed, error.skipped)
+            return Built(0, "", Statistics(0, 0), None, removed, cast("tuple[Skipped, ...]", error.skipped))
         with Database.open_for_reading(job.folder) as database:
             head = database.head()
         if head.lexical is None:
