@@ -27,7 +27,7 @@ demo: $(STAMP)  ## index tests/corpus/ and ask it three questions
 	@echo "See it in a browser, at http://127.0.0.1:8765:  $(BIN)/semsearch serve -i demo"
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(STAMP)  ## ruff: style and format
 	$(BIN)/ruff check .
