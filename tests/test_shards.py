@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving import serving
 
 from semsearch import Encoder, Hit, Indexer, Searcher
 from semsearch.errors import DamagedIndexError, IndexConflictError, IndexFormatError, NothingToIndexError
@@ -276,3 +278,40 @@ def test_what_cannot_be_is_said(tmp_path: Path, source: Path, encoder: Encoder) 
     os.rename(shard_path(indexer.path, shard), tmp_path / "away")
     with pytest.raises(DamagedIndexError, match="is missing"):
         Searcher(indexer.path, model=encoder)
+
+
+def test_from_the_command_line(run: Run, source: Path, tmp_path: Path) -> None:
+    indexes = ("--indexes", str(tmp_path))
+    made = run("index", source, "--name", "many", "--shards", "3", "--workers", "2", "--json", *indexes)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["files_added"] == 120
+    again = run("index", source, "--name", "many", "--json", *indexes)
+    assert json.loads(again.stdout)["passages_embedded"] == 0
+    info = run("info", "many", "--json", *indexes)
+    assert json.loads(info.stdout)["shards"] == 3
+    assert json.loads(info.stdout)["documents"] == 120
+    assert "many" in run("list", *indexes).stdout
+    hits = json.loads(run("query", "river flood", "-i", "many", "--json", *indexes).stdout)["hits"]
+    for shown in (str(hits[0]["id"]), f"{hits[0]['path']}:{hits[0]['line_start']}"):
+        excerpt = run("show", shown, "-i", "many", "--json", *indexes)
+        assert json.loads(excerpt.stdout)["text"] == hits[0]["text"], excerpt.stderr
+    assert run("similar", hits[0]["path"], "-i", "many", *indexes).returncode == 0
+    assert run("compact", "many", *indexes).returncode == 0
+    assert json.loads(run("query", "river flood", "-i", "many", "--json", *indexes).stdout)["hits"][0]["text"]
+    assert run("verify", "many", *indexes).returncode == 0
+    assert run("verify", "many", "--deep", *indexes).returncode == 0
+    refused = run("export", "many", tmp_path / "many.tar", *indexes)
+    assert (refused.returncode, "is in shards" in refused.stderr) == (2, True), refused.stderr
+    plan = run("index", source, "--name", "many", "--dry-run", "--json", *indexes)
+    assert json.loads(plan.stdout)["files"] == 0, plan.stdout
+    with serving(tmp_path) as server:
+        found = server.get("/api/search", query="river flood", k=5).json()["hits"]
+        assert [hit["path"] for hit in found] == [hit["path"] for hit in hits[:5]]
+        assert server.get("/api/facets").json()["facets"]["documents"] == 120
+        assert server.get("/api/indexes").json()["indexes"][0]["documents"] == 120
+    for damaged in sorted((tmp_path / "many" / "shards").glob("*/rest/*/*.store"))[:1]:
+        damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+        wrong = run("verify", "many", *indexes)
+        assert (wrong.returncode, damaged.name in wrong.stderr) == (3, True), wrong.stderr
+    assert run("delete", "many", "--yes", *indexes).returncode == 0
+    assert not (tmp_path / "many").exists()

@@ -128,10 +128,11 @@ def compact(name: str, indexes: Path) -> None:
     folder = find_index(indexes, name)
 
     from semsearch.indexer.indexer import Indexer
+    from semsearch.indexer.sharded import ShardedIndexer
 
-    before = describe(folder).bytes
-    Indexer(folder).compact()
-    click.echo(f"{name}: {output.size(before)} before, {output.size(describe(folder).bytes)} now", err=True)
+    before = describe(folder)
+    (ShardedIndexer if before.shards else Indexer)(folder).compact()
+    click.echo(f"{name}: {output.size(before.bytes)} before, {output.size(describe(folder).bytes)} now", err=True)
 
 
 @cli.command()
@@ -183,4 +184,4 @@ def delete(name: str, indexes: Path, yes: bool) -> None:
 
 def _as_dict(described: IndexInfo) -> dict[str, Any]:
     values = dataclasses.asdict(described)
-    return {key: value for key, value in values.items() if key != "error" or value}
+    return {key: value for key, value in values.items() if key not in ("error", "shards") or value}

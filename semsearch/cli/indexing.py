@@ -18,6 +18,7 @@ from semsearch.errors import InvalidInputError, UnreadableFileError
 
 if TYPE_CHECKING:
     from semsearch.indexer.indexer import Indexer
+    from semsearch.indexer.sharded import ShardedIndexer
     from semsearch.types import Document
 
 # More than this is asked about before it is indexed.
@@ -73,6 +74,10 @@ _making = together(
 @_name
 @indexes_option
 @_making
+@click.option(
+    "--shards", type=click.IntRange(1), help="Divide a new index into so many; as many as workers if not given."
+)
+@click.option("--workers", type=click.IntRange(1), help="Build the shards in so many processes.")
 @click.option("--rebuild", is_flag=True, help="Read and embed everything anew; the old index answers meanwhile.")
 @click.option("--dry-run", is_flag=True, help="Say what would be indexed, and how long it would take; do nothing.")
 @_yes
@@ -93,8 +98,12 @@ def index(
 
     Of an index that is there, what changed since is read and embedded, and what is gone is removed. It remembers
     these options.
+
+    With --shards or --workers an index is divided into shards, which are built side by side and searched as one.
     """
     from_stdin = paths == _STDIN
+    if from_stdin and (making["shards"] or making["workers"]):
+        raise click.UsageError("what comes in on stdin is one document, and cannot be divided into shards")
     indexer = indexer_of(indexes, "stdin" if from_stdin and name is None else name, paths, **making)
     if dry_run:
         if from_stdin:
@@ -104,7 +113,7 @@ def index(
         return
     if not yes and not from_stdin:
         ask_if_much(indexer, paths)
-    source = [_stdin()] if from_stdin else paths
+    source: Any = [_stdin()] if from_stdin else paths
     with output.progress_bar() as progress:
         summary = indexer.update(source, rebuild=rebuild, progress=progress)
     if as_json:
@@ -162,7 +171,15 @@ def watch(paths: tuple[Path, ...], name: str | None, indexes: Path, yes: bool, *
             signal.signal(number, handling)
 
 
-def indexer_of(indexes: Path, name: str | None, paths: Sequence[Path], **making: Any) -> Indexer:
+def indexer_of(
+    indexes: Path,
+    name: str | None,
+    paths: Sequence[Path],
+    *,
+    shards: int | None = None,
+    workers: int | None = None,
+    **making: Any,
+) -> Indexer | ShardedIndexer:
     """The indexer of what these paths make: an index of that name, or of the only folder's or file's own."""
     from semsearch.store.catalog import check_name
 
@@ -175,13 +192,20 @@ def indexer_of(indexes: Path, name: str | None, paths: Sequence[Path], **making:
 
     from semsearch.indexer.indexer import Indexer
     from semsearch.indexer.settings import Settings
+    from semsearch.store.shards import is_in_shards
 
     own = {key: making.pop(key) for key in ("model", "precision", "device", "index_type") if key in making}
     lists = {key: making.pop(key) or None for key in ("include", "exclude") if key in making}
-    return Indexer(folder, settings=Settings(**lists, **making), **own)
+    settings = Settings(**lists, **making)
+    if shards is None and workers is None and not is_in_shards(folder):
+        return Indexer(folder, settings=settings, **own)
+
+    from semsearch.indexer.sharded import ShardedIndexer
+
+    return ShardedIndexer(folder, shards=shards, workers=workers or 1, settings=settings, **own)
 
 
-def ask_if_much(indexer: Indexer, paths: Sequence[Path]) -> None:
+def ask_if_much(indexer: Indexer | ShardedIndexer, paths: Sequence[Path]) -> None:
     """Before a home folder, say, is indexed by mistake."""
     plan = indexer.plan(paths, timed=False)
     if plan.files <= _MANY_FILES and plan.bytes <= _MANY_BYTES:

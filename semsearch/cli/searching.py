@@ -38,7 +38,7 @@ def show(target: str, name: str | None, indexes: Path, context: int, as_json: bo
     """Show a passage in its surroundings: that of a hit's id, of PATH:LINE, or the first of PATH."""
     if context < 0:
         raise click.UsageError(f"--context must be 0 or more, got {context}")
-    from semsearch.query.excerpt import excerpt
+    from semsearch.query.show import excerpt
     from semsearch.store.catalog import find_index
 
     found = excerpt(find_index(indexes, name), target, context=context)
@@ -197,7 +197,7 @@ def _read_queries(path: Path) -> dict[str, str]:
 def _context(folder: Path, lines: int) -> output.Context | None:
     if not lines:
         return None
-    from semsearch.query.excerpt import excerpt
+    from semsearch.query.show import excerpt
 
     def around(hit: Hit) -> tuple[str, str]:
         found = excerpt(folder, str(hit.id), context=lines)

@@ -22,7 +22,8 @@ _VENDORED = frozenset(
 # Such a name alone says little, as people call their own folders so too: only with one of these files inside.
 _VENDORED_WITH = {"vendor": ("modules.txt", "autoload.php"), "Pods": ("Manifest.lock",)}
 _ENVIRONMENT = "pyvenv.cfg"
-_INDEX = frozenset({"index.db", "segments"})
+# What the folder of an index has, or of one in shards, also while it is being built.
+_INDEXES = ({"index.db", "segments"}, {"shards.json", "shards"}, {"shards.plan", "shards"})
 _KINDS = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
@@ -224,7 +225,7 @@ class _Walker:
 
 
 def _reason_by_content(folder: _Folder, names: set[str], identity: tuple[int, int]) -> str | None:
-    if names >= _INDEX:
+    if any(names >= index for index in _INDEXES):
         return "an index"
     if folder.above is None:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from semsearch.errors import InvalidInputError
 from semsearch.evaluation.judgments import Judged
 from semsearch.store.database import Database
+from semsearch.store.shards import folders_of
 
 QUERIES = 300
 # Words of a query at least; a heading such as "Introduction" names nothing.
@@ -29,11 +30,12 @@ def known_items(index: Path) -> Judged:
         StoreError: It cannot be read.
     """
     documents: defaultdict[str, set[str]] = defaultdict(set)
-    with Database.open_for_reading(index) as database:
-        for name, heading, text in database.headings_and_texts():
-            for query in (heading.rpartition(" > ")[2], _first_sentence(text)):
-                if _LEAST_WORDS <= len(_WORD.findall(query)) <= _MOST_WORDS:
-                    documents[" ".join(query.split())].add(name)
+    for folder in folders_of(index):
+        with Database.open_for_reading(folder) as database:
+            for name, heading, text in database.headings_and_texts():
+                for query in (heading.rpartition(" > ")[2], _first_sentence(text)):
+                    if _LEAST_WORDS <= len(_WORD.findall(query)) <= _MOST_WORDS:
+                        documents[" ".join(query.split())].add(name)
     queries = sorted(query for query, names in documents.items() if len(names) == 1)
     if not queries:
         raise InvalidInputError(f"the index {index.name!r} has no heading or sentence to look for")

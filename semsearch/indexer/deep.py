@@ -18,6 +18,7 @@ from semsearch.indexer.sources import Read, Reading
 from semsearch.store.database import Database
 from semsearch.store.manifest import FileRow
 from semsearch.store.segments import VectorReader, normalize
+from semsearch.store.shards import folders_of
 
 # Cosine to a vector made anew: what int8 and another processor's rounding leave, and no more.
 _LEAST_COSINE = 0.99
@@ -44,6 +45,16 @@ def verify_deep(index: Path, *, model: str | None = None, passages: int = 500) -
         ModelError: The model cannot be had, or is another.
         StoreError: The index cannot be read.
     """
+    folders = folders_of(index)
+    checks = [_verify(folder, model, -(-passages // len(folders))) for folder in folders]
+    return DeepCheck(
+        sum(one.passages for one in checks),
+        min(one.least_cosine for one in checks),
+        tuple(path for one in checks for path in one.differing),
+    )
+
+
+def _verify(index: Path, model: str | None, passages: int) -> DeepCheck:
     database = Database.open_for_reading(index)
     try:
         head = database.head()

@@ -30,6 +30,7 @@ from semsearch.indexer.update import Update
 from semsearch.store.ann import check_factory
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.manifest import Head, Segment
+from semsearch.store.shards import is_in_shards
 from semsearch.store.writer import open_writer
 from semsearch.types import Document
 
@@ -111,11 +112,12 @@ class Indexer:
             SourceNotFoundError: A source is not there.
             NothingToIndexError: No document could be read.
             ModelError: The model cannot be had or used, or is not the one the index was made with.
-            IndexConflictError: The index was made of another source.
+            IndexConflictError: The index was made of another source, or is in shards.
             IndexLockedError: Another process is writing it.
             StoreError: It is damaged, of another format, or the disk refused.
         """
         started = time.monotonic()
+        self._check_whole()
         sources = _sources(source)
         first = next(sources, None)
         if first is None:
@@ -277,7 +279,14 @@ class Indexer:
             if old := writer.head:
                 commit(self._path, writer, lambda: (old, []), fully=True)
 
+    def _check_whole(self) -> None:
+        if is_in_shards(self._path):
+            raise IndexConflictError(
+                f"the index {self._path.name!r} is in shards, each of which is an index; use ShardedIndexer for all"
+            )
+
     def _check_there(self) -> None:
+        self._check_whole()
         if not (self._path / DATABASE).exists():
             raise IndexNotFoundError(f"no index at {str(self._path)!r}; make one with: semsearch index FOLDER")
 

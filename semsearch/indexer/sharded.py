@@ -10,17 +10,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from semsearch.corpus.walk import Walk
+from semsearch.corpus.walk import Walk, walk
+from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import DEFAULT_MODEL, Fingerprint
 from semsearch.errors import IndexConflictError, InvalidInputError, NothingToIndexError
 from semsearch.indexer.indexer import Indexer
+from semsearch.indexer.plan import Plan, plan_of
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
-from semsearch.indexer.workers import Built, Job, build_all, part_of
+from semsearch.indexer.sources import Changes, compare
+from semsearch.indexer.workers import Built, Job, build_all, built_in, part_of
 from semsearch.store.catalog import write_lock
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.lexical_writer import write_rest
-from semsearch.store.manifest import Head
+from semsearch.store.manifest import FileRow, Head
 from semsearch.store.rest import REST, Statistics
 from semsearch.store.shards import (
     FOLDER,
@@ -29,11 +32,15 @@ from semsearch.store.shards import (
     Shard,
     Shards,
     firsts,
+    folders_of,
     is_in_shards,
     read_shards,
     shard_path,
     write_shards,
 )
+from semsearch.types import Document
+
+Sources = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 class ShardedIndexer:
@@ -83,9 +90,44 @@ class ShardedIndexer:
         """The index folder."""
         return self._path
 
+    def find(self, source: Sources) -> Walk:
+        """As of `Indexer`."""
+        return walk(_paths(source), self._settings_over(self._head()).walk_options)
+
+    def plan(self, source: Sources, *, timed: bool = True) -> Plan:
+        """As of `Indexer`."""
+        head = self._head()
+        settings = self._settings_over(head)
+        found, changes, known = walk(_paths(source), settings.walk_options), Changes(), dict[str, FileRow]()
+        for folder in folders_of(self._path) if is_in_shards(self._path) else ():
+            with Database.open_for_reading(folder) as database:
+                known |= {row.path: row for row in database.files()}
+        trust = head is not None and settings.reads_like(Settings.from_json(head.settings))
+        compare(found.files, known, changes, trust=trust)
+        job = self._job(Shard("", "", 0, None), found, head, settings)
+        encoder = Encoder(job.model, precision=job.precision, device=job.device) if timed else None
+        return plan_of(found, changes, encoder, settings)
+
+    def compact(self) -> None:
+        """As of `Indexer`, each shard by itself.
+
+        Raises:
+            IndexNotFoundError: No index in shards is there.
+            StoreError: As of `update`.
+        """
+        old = read_shards(self._path)
+        with write_lock(self._path):
+            built = []
+            for shard in old.shards:
+                folder = shard_path(self._path, shard.name)
+                if shard.generation:
+                    Indexer(folder).compact()
+                built.append(built_in(folder) if shard.generation else Built(0, "", Statistics(0, 0), None, 0, ()))
+            self._sweep(self._commit(old, built, old))
+
     def update(
         self,
-        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        source: Sources,
         *,
         rebuild: bool = False,
         progress: Callable[[Progress], None] | None = None,
@@ -110,8 +152,8 @@ class ShardedIndexer:
         with write_lock(self._path):
             old = read_shards(self._path) if is_in_shards(self._path) else None
             head = None if rebuild else self._head()
-            settings = self._settings.over(Settings.from_json(head.settings)) if head else self._settings
-            found = Indexer(self._path, settings=settings).find(source)
+            settings = self._settings_over(head)
+            found = walk(_paths(source), settings.walk_options)
             plan = self._plan(None if rebuild else old, found, fresh=rebuild)
             jobs = [self._job(shard, own, head, settings) for shard, own in _divided(plan, found)]
             built = build_all(jobs, self._workers, _adding(progress, jobs))
@@ -123,6 +165,9 @@ class ShardedIndexer:
             shards = self._commit(plan, built, old)
             self._sweep(shards)
             return self._summary(shards, built, started)
+
+    def _settings_over(self, head: Head | None) -> Settings:
+        return self._settings.over(Settings.from_json(head.settings)) if head else self._settings
 
     def _head(self) -> Head | None:
         """Of the first shard that there is, of which the others have the model and the settings."""
@@ -233,6 +278,14 @@ class ShardedIndexer:
             skipped=tuple(skipped),
             **total,
         )
+
+
+def _paths(source: Sources) -> list[Path]:
+    given = [source] if isinstance(source, str | os.PathLike | Document) else list(source)
+    for one in given:
+        if not isinstance(one, str | os.PathLike):
+            raise InvalidInputError(f"an index in shards is made of files, got {type(one).__name__}: {one!r:.80}")
+    return [Path(one) for one in given]
 
 
 def _divided(plan: Shards, found: Walk) -> list[tuple[Shard, Walk]]:

@@ -13,6 +13,7 @@ from semsearch.corpus.walk import SourceFile, Walk
 from semsearch.errors import IndexLockedError, NothingToIndexError, SemsearchError, SourceNotFoundError, StorageError
 from semsearch.indexer.indexer import Indexer
 from semsearch.indexer.report import IndexSummary, Progress
+from semsearch.indexer.sharded import ShardedIndexer
 
 # Changes are waited for until there were none for so long, but not longer than that.
 _QUIET_SECONDS, _PATIENCE_SECONDS = 0.5, 3.0
@@ -23,7 +24,7 @@ _REST = 9
 
 
 def watch(
-    indexer: Indexer,
+    indexer: Indexer | ShardedIndexer,
     sources: Sequence[str | os.PathLike[str]],
     stop: threading.Event,
     *,
@@ -58,7 +59,7 @@ class _StoppedError(Exception):
 class _Watch:
     def __init__(
         self,
-        indexer: Indexer,
+        indexer: Indexer | ShardedIndexer,
         sources: Sequence[str | os.PathLike[str]],
         stop: threading.Event,
         progress: Callable[[Progress], None] | None,

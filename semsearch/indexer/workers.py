@@ -16,12 +16,13 @@ from typing import cast
 
 from semsearch.corpus.walk import Skipped, Walk
 from semsearch.encoder.encoder import Encoder
-from semsearch.errors import NothingToIndexError, SemsearchError, StorageError
+from semsearch.errors import DamagedIndexError, NothingToIndexError, SemsearchError, StorageError
 from semsearch.indexer.indexer import Indexer
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
 from semsearch.store.catalog import delete
 from semsearch.store.database import DATABASE, Database
+from semsearch.store.files import REMEDY
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.rest import Statistics
 
@@ -57,7 +58,7 @@ class Built:
         generation: Its own; 0 if it has no document, and is no index.
         language: What its words are stemmed by.
         statistics: What BM25 goes by there.
-        summary: Of what was done; None without documents.
+        summary: Of what was done; None if nothing was, or where it has no document.
         removed: How many files it had, where it has no document any more.
         skipped: What was left out.
     """
@@ -96,12 +97,21 @@ class Builder:
                     removed = database.head().files
                 delete(job.folder)
             return Built(0, "", Statistics(0, 0), None, removed, cast("tuple[Skipped, ...]", error.skipped))
-        with Database.open_for_reading(job.folder) as database:
-            head = database.head()
-        if head.lexical is None:
-            raise StorageError(f"the shard {str(job.folder)!r} has no lexical index")
-        statistics = LexicalReader(job.folder, head.lexical, whole=False).statistics()
-        return Built(head.generation, head.lexical.language, statistics, summary, 0, summary.skipped)
+        return replace(built_in(job.folder), summary=summary, skipped=summary.skipped)
+
+
+def built_in(shard: Path) -> Built:
+    """A shard as it is.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    with Database.open_for_reading(shard) as database:
+        head = database.head()
+    if head.lexical is None:
+        raise DamagedIndexError(f"damaged index: {shard} has no lexical index; {REMEDY}")
+    statistics = LexicalReader(shard, head.lexical, whole=False).statistics()
+    return Built(head.generation, head.lexical.language, statistics, None, 0, ())
 
 
 def build_all(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 from semsearch.errors import NoSuchPassageError
-from semsearch.store.database import Database
 from semsearch.store.manifest import FileRow, StoredPassage
 from semsearch.types import Passage
 
@@ -65,23 +64,6 @@ class Texts(Protocol):
 
     def passage_at(self, path: str, line: int) -> int | None:
         """The id of the passage that a file's line is in, or else of the nearest before it; None if it has none."""
-
-
-def excerpt(index: Path, target: str, *, context: int = 1) -> Excerpt:
-    """The passage that a hit's id, or a path and a line of it, names.
-
-    Args:
-        index: The index folder.
-        target: The id; or `PATH` or `PATH:LINE`, the path as in a hit, or as it opens from the current folder.
-        context: Passages of the same document that are shown before and after it.
-
-    Raises:
-        NoSuchPassageError: The index has no such passage.
-        StoreError: It cannot be read.
-    """
-    with Database.open_for_reading(index) as database:
-        number, _ = find_passage(database, index.name, target)
-        return excerpt_of(database, number, context)
 
 
 def excerpt_of(texts: Texts, number: int, context: int) -> Excerpt:

@@ -191,7 +191,7 @@ class Searcher:
             return similar_in(snapshot, self.name, target, k, filter=filter, effort=effort, from_here=from_here)
 
     def excerpt(self, target: int | str, context: int = 1) -> Excerpt:
-        """A passage in its surroundings: as `query.excerpt.excerpt`.
+        """A passage in its surroundings: as `query.show.excerpt`.
 
         Args:
             target: A hit's id; or `PATH` or `PATH:LINE`, the path as in a hit.

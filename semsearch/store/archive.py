@@ -26,6 +26,7 @@ from semsearch.store.lexical_writer import write_lexical
 from semsearch.store.manifest import Segment
 from semsearch.store.seal import SEAL, Seal, sealed_files, write_seal
 from semsearch.store.segments import BLOCK_ROWS, all_ids, segment_path, write_segment
+from semsearch.store.shards import is_in_shards
 from semsearch.store.verify import verify
 from semsearch.store.writable import check_schema
 from semsearch.store.writer import open_writer
@@ -39,11 +40,13 @@ def export_index(index: Path, target: Path) -> None:
     """Write a generation of an index to a tar file; writers and readers go on meanwhile.
 
     Raises:
-        InvalidInputError: The file is there already.
+        InvalidInputError: The file is there already, or the index is in shards.
         StoreError: The index cannot be read, or the disk refused.
     """
     if target.exists():
         raise InvalidInputError(f"{str(target)!r} is there already; choose another name or remove it")
+    if is_in_shards(index):
+        raise InvalidInputError(f"the index {index.name!r} is in shards, and is no single file; copy {str(index)!r}")
     unfinished = target.with_name(target.name + UNFINISHED)
     database = Database.open_for_reading(index)
     try:

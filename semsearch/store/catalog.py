@@ -23,6 +23,7 @@ from semsearch.store.database import DATABASE, Database
 from semsearch.store.files import UNFINISHED, remove
 from semsearch.store.manifest import Lexical, Segment
 from semsearch.store.seal import SEAL
+from semsearch.store.shards import SHARDS, folders_of, is_in_shards, read_shards
 
 LOCK = "write.lock"
 # The folder of lexical indexes, each in one of its own.
@@ -48,6 +49,7 @@ class IndexInfo:
     bytes: int = 0
     source: str = ""
     built: str = ""
+    shards: int = 0
     error: str | None = None
 
 
@@ -66,7 +68,7 @@ def check_name(name: str) -> str:
 
 def index_names(indexes: Path) -> list[str]:
     """The names of the indexes in a folder, sorted; none if the folder is not there."""
-    return sorted(path.parent.name for path in indexes.glob(f"[!.]*/{DATABASE}"))
+    return sorted({path.parent.name for manifest in (DATABASE, SHARDS) for path in indexes.glob(f"[!.]*/{manifest}")})
 
 
 def find_index(indexes: Path, name: str | None) -> Path:
@@ -95,6 +97,8 @@ def describe(index: Path) -> IndexInfo:
     Raises:
         StoreError: It cannot be read.
     """
+    if is_in_shards(index):
+        return _describe_shards(index)
     database = Database.open_for_reading(index)
     try:
         head, segments = database.head(), database.segments()
@@ -115,6 +119,27 @@ def describe(index: Path) -> IndexInfo:
         _bytes(index),
         head.root,
         head.built,
+    )
+
+
+def _describe_shards(index: Path) -> IndexInfo:
+    shards = read_shards(index)
+    each = [describe(folder) for folder in folders_of(index)]
+    return IndexInfo(
+        index.name,
+        str(index),
+        each[0].model,
+        each[0].dim,
+        ", ".join(sorted({one.precision for one in each})),
+        shards.generation,
+        sum(one.files for one in each),
+        sum(one.documents for one in each),
+        sum(one.passages for one in each),
+        sum(one.segments for one in each),
+        _bytes(index),
+        shards.root,
+        max(one.built for one in each),
+        len(shards.shards),
     )
 
 
@@ -198,7 +223,7 @@ def delete(index: Path) -> None:
     try:
         with write_lock(index):
             # Without its manifest it is no index any more, however the rest goes.
-            os.unlink(index / DATABASE)
+            os.unlink(index / (SHARDS if is_in_shards(index) else DATABASE))
             shutil.rmtree(index)
     except OSError as error:
         raise StorageError.of(f"cannot delete {str(index)!r}", error) from error

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.errors import DamagedIndexError
+from semsearch.errors import DamagedIndexError, IndexNotFoundError
 from semsearch.store.catalog import LEXICAL, LOCK
 from semsearch.store.database import DATABASE, DOCUMENT_COLUMNS, FILE_COLUMNS, PASSAGE_COLUMNS, Database
-from semsearch.store.files import FileRecord
+from semsearch.store.files import FileRecord, check_file
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.manifest import Head, Segment, row_check, runs_of
+from semsearch.store.rest import REST
 from semsearch.store.seal import read_seal, sealed_files
 from semsearch.store.segments import BLOCK_ROWS, SegmentReader, all_ids, live_ids
+from semsearch.store.shards import is_in_shards, read_shards, shard_path
 
 # The length of a vector of 16-bit numbers differs from 1 by less.
 _NORM_TOLERANCE = 1e-3
@@ -44,6 +46,9 @@ def verify(index: Path) -> Iterator[str]:
         DamagedIndexError: So much is wrong that nothing more can be told.
         StorageError: It cannot be read.
     """
+    if is_in_shards(index):
+        yield from _shard_problems(index)
+        return
     database = Database.open_for_reading(index)
     try:
         yield from _seal_problems(index, database.head())
@@ -54,6 +59,26 @@ def verify(index: Path) -> Iterator[str]:
         database.close()
     if not (index / LOCK).exists():
         yield f"{index / LOCK} is missing; the next update makes it again"
+
+
+def _shard_problems(index: Path) -> Iterator[str]:
+    for shard in read_shards(index).shards:
+        if not shard.generation:
+            continue
+        folder = shard_path(index, shard.name)
+        try:
+            yield from verify(folder)
+            with Database.open_for_reading(folder) as database:
+                generation = database.head().generation
+            if generation < shard.generation:
+                yield f"{folder} is of generation {generation}, {shard.generation} was committed"
+            if rest := shard.rest:
+                for name, record in rest.files.items():
+                    check_file(folder / REST / rest.uuid / name, record)
+        except (DamagedIndexError, IndexNotFoundError) as error:
+            yield str(error)
+        except FileNotFoundError as error:
+            yield f"{error.filename} is missing"
 
 
 def _seal_problems(index: Path, head: Head) -> Iterator[str]:
