@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 from serving import serving
 
 from semsearch import Encoder, Hit, Indexer, Searcher
-from semsearch.errors import DamagedIndexError, IndexConflictError, IndexFormatError, NothingToIndexError
+from semsearch.errors import (
+    DamagedIndexError,
+    IndexConflictError,
+    IndexFormatError,
+    ModelNotFoundError,
+    NothingToIndexError,
+    StorageError,
+)
 from semsearch.indexer.report import Progress
 from semsearch.indexer.sharded import ShardedIndexer
 from semsearch.query.similar import similar
@@ -231,17 +238,35 @@ def test_what_was_stopped_goes_on(tmp_path: Path, source: Path) -> None:
     assert not (indexer.path / PLAN).exists()
 
 
+def builders() -> list[int]:
+    """The processes that build."""
+    children = [int(n) for n in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    return [n for n in children if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+
+
+def test_what_processes_fail_with_is_said(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelNotFoundError, match="no/such"):
+        ShardedIndexer(tmp_path / "many", shards=2, workers=2, model="no/such").update(source)
+    monkeypatch.setattr("semsearch.indexer.workers._TRIES", 1)
+
+    def kill(_: Progress) -> None:
+        for number in builders():
+            os.kill(number, signal.SIGKILL)
+
+    with pytest.raises(StorageError, match="is there memory left"):
+        ShardedIndexer(tmp_path / "many", shards=2, workers=2).update(source, progress=kill)
+    assert not builders()
+
+
 def test_processes_build_the_same_and_one_that_ends_is_not_missed(
     tmp_path: Path, source: Path, one: Searcher, encoder: Encoder
 ) -> None:
     killed: list[int] = []
 
     def kill_one(_: Progress) -> None:
-        children = [int(n) for n in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-        if children and not killed:
-            workers = [n for n in children if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
-            os.kill(workers[0], signal.SIGKILL)
-            killed.append(workers[0])
+        if not killed:
+            killed.append(builders()[0])
+            os.kill(killed[0], signal.SIGKILL)
 
     indexer = ShardedIndexer(tmp_path / "many", shards=6, workers=2, precision="float32")
     summary = indexer.update(source, progress=kill_one)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -128,46 +129,68 @@ def build_all(
         SemsearchError: As of `Indexer.update`; those under way are stopped then, and go on where they were next time.
         StorageError: A process ended again and again.
     """
-    if workers == 1:
-        builder = Builder()
-        return [builder.build(job, lambda done, n=number: progress(n, done)) for number, job in enumerate(jobs)]  # type: ignore[misc]
-    waiting, built, tries = deque(range(len(jobs))), dict[int, Built](), dict[int, int]()
-    processes = [_Process(own) for own in _processors(min(workers, len(jobs)))]
-    try:
-        under_way: dict[Connection, tuple[_Process, int]] = {}
-        while len(built) < len(jobs):
-            for process in processes:
-                if waiting and process.is_idle:
-                    number = waiting.popleft()
-                    under_way[process.begin(jobs[number])] = process, number
-            for connection in wait(list(under_way)):
-                assert isinstance(connection, Connection)
-                process, number = under_way[connection]
-                try:
-                    said = connection.recv()
-                except (EOFError, OSError):
-                    del under_way[connection]
-                    process.end()
-                    tries[number] = tries.get(number, 0) + 1
-                    if tries[number] == _TRIES:
-                        raise StorageError(
-                            f"the process that builds {str(jobs[number].folder)!r} ends before it is done; is there "
-                            "memory left for it? give fewer --workers"
-                        ) from None
-                    waiting.appendleft(number)
-                    continue
-                if isinstance(said, Progress):
-                    progress(number, said)
-                    continue
-                del under_way[connection]
-                process.is_idle = True
-                if isinstance(said, BaseException):
-                    raise said
-                built[number] = said
-    finally:
-        for process in processes:
+    if workers > 1:
+        return _Run(jobs, workers, progress).built()
+    builder = Builder()
+    return [builder.build(job, partial(progress, number)) for number, job in enumerate(jobs)]
+
+
+class _Run:
+    """Jobs, and the processes that do them."""
+
+    def __init__(self, jobs: Sequence[Job], workers: int, progress: Callable[[int, Progress], None]) -> None:
+        self._jobs = jobs
+        self._progress = progress
+        self._processes = [_Process(own) for own in _processors(min(workers, len(jobs)))]
+        self._waiting = deque(range(len(jobs)))
+        self._under_way: dict[Connection, tuple[_Process, int]] = {}
+        self._tries = [0] * len(jobs)
+        self._built: dict[int, Built] = {}
+
+    def built(self) -> list[Built]:
+        """What became of each job, when all are done."""
+        try:
+            while len(self._built) < len(self._jobs):
+                self._give_out()
+                for connection in wait(list(self._under_way)):
+                    self._hear(cast(Connection, connection))
+        finally:
+            for process in self._processes:
+                process.end()
+        return [self._built[number] for number in range(len(self._jobs))]
+
+    def _give_out(self) -> None:
+        for process in self._processes:
+            if self._waiting and process.is_idle:
+                number = self._waiting.popleft()
+                self._under_way[process.begin(self._jobs[number])] = process, number
+
+    def _hear(self, connection: Connection) -> None:
+        process, number = self._under_way[connection]
+        try:
+            said = connection.recv()
+        except (EOFError, OSError):
+            del self._under_way[connection]
             process.end()
-    return [built[number] for number in range(len(jobs))]
+            self._try_again(number)
+            return
+        if isinstance(said, Progress):
+            self._progress(number, said)
+            return
+        del self._under_way[connection]
+        process.is_idle = True
+        if isinstance(said, SemsearchError):
+            raise said
+        self._built[number] = said
+
+    def _try_again(self, number: int) -> None:
+        self._tries[number] += 1
+        if self._tries[number] == _TRIES:
+            raise StorageError(
+                f"the process that builds {str(self._jobs[number].folder)!r} ends before it is done; is there memory "
+                "left for it? give fewer --workers"
+            )
+        self._waiting.appendleft(number)
 
 
 class _Process:
