@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import small_checkpoint
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,14 +24,15 @@ from semsearch.errors import (
     DamagedIndexError,
     IndexConflictError,
     IndexFormatError,
+    ModelMismatchError,
     ModelNotFoundError,
     NothingToIndexError,
     StorageError,
 )
 from semsearch.indexer.report import Progress
-from semsearch.indexer.sharded import ShardedIndexer
+from semsearch.indexer.sharded import ShardedIndexer, firsts
 from semsearch.query.similar import similar
-from semsearch.store.shards import PLAN, SHARDS, firsts, read_shards, shard_path
+from semsearch.store.shards import PLAN, SHARDS, read_shards, shard_path
 
 TIED = 1e-6
 WORDS = "river bridge stone water mill flood wheel rope boat ferry harbour tide".split()
@@ -211,6 +213,24 @@ def test_an_update_touches_the_shards_of_what_changed(tmp_path: Path, source: Pa
     assert len(list((indexer.path / "shards").iterdir())) == 4
 
 
+def test_where_nothing_can_be_read_the_index_stays(tmp_path: Path, source: Path, encoder: Encoder) -> None:
+    folder = tmp_path / "source"
+    shutil.copytree(source / "notes", folder)
+    indexer = ShardedIndexer(tmp_path / "many", shards=3)
+    before = indexer.update(folder)
+    for path in folder.iterdir():
+        path.write_text(" ")
+    with pytest.raises(NothingToIndexError, match="skipped 0.txt"):
+        indexer.update(folder)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(NothingToIndexError):
+        indexer.update(folder)
+    with Searcher(indexer.path, model=encoder) as searcher:
+        assert len(searcher.search("river", 1000, per_document=None)) > 0
+        assert len(searcher._snapshot) == before.passages
+
+
 def test_what_was_stopped_goes_on(tmp_path: Path, source: Path) -> None:
     class Stopped(Exception):
         pass
@@ -288,6 +308,11 @@ def test_what_cannot_be_is_said(tmp_path: Path, source: Path, encoder: Encoder) 
         ShardedIndexer(indexer.path, shards=3).update(source / "notes")
     with pytest.raises(IndexConflictError, match="was made of"):
         indexer.update(source)
+    with pytest.raises(IndexConflictError, match="is in shards"):
+        Indexer(indexer.path).update(source / "notes")
+    other = small_checkpoint(tmp_path / "model", "bert", positions=144)
+    with pytest.raises(ModelMismatchError, match="leave --model out"):
+        ShardedIndexer(indexer.path, model=str(other)).update(source / "notes")
     Indexer(tmp_path / "one").update(source / "notes")
     with pytest.raises(IndexConflictError, match="not in shards"):
         ShardedIndexer(tmp_path / "one").update(source / "notes")

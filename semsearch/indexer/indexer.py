@@ -130,7 +130,7 @@ class Indexer:
         elif not isinstance(first, Document):
             found = walk([Path(one) for one in _paths(sources)], settings.walk_options)
         if found and not found.files:
-            raise _nothing(found.root, found.skipped)
+            raise nothing(found.root, found.skipped)
         with open_writer(self._path, afresh=rebuild) as writer:
             old = writer.head
             root = str(found.root) if found else old.root if old else ""
@@ -139,7 +139,7 @@ class Indexer:
                     f"the index {self._path.name!r} was made of {old.root!r}, not of {root!r}; choose another name "
                     "with --name, or put this in its place with --rebuild"
                 )
-            encoder = self._encoder(None if rebuild else old)
+            encoder = self.encoder_for(None if rebuild else old)
             index_type = (old.index_type if old else "auto") if self._index_type is None else self._index_type
             if index_type not in ("auto", "flat", "ivf"):
                 check_factory(index_type, encoder.dim)
@@ -170,7 +170,7 @@ class Indexer:
                             writer.database.put_file(row)
                         update.run(chain(leading, items))
                         if not writer.database.count("documents"):
-                            raise _nothing(root, [*(found.skipped if found else []), *update.skipped])
+                            raise nothing(root, [*(found.skipped if found else []), *update.skipped])
                         head = self._new_head(old, encoder, root, embedded=bool(update.embedded), rebuild=rebuild)
                         return replace(head, index_type=index_type, settings=settings.to_json()), update.segments
 
@@ -178,7 +178,7 @@ class Indexer:
                 else:
                     update.count(leading)
             if writer.head is None:
-                raise _nothing(root, [*(found.skipped if found else []), *update.skipped])
+                raise nothing(root, [*(found.skipped if found else []), *update.skipped])
             # Nothing is left to be done, so nothing is left to go on from.
             writer.sweep(keep_parts=False)
             removed = (old.files if old else 0) + update.added - writer.head.files
@@ -209,7 +209,7 @@ class Indexer:
             changes,
             trust=old is not None and settings.reads_like(Settings.from_json(old.settings)),
         )
-        return plan_of(found, changes, self._encoder(old) if timed else None, settings)
+        return plan_of(found, changes, self.encoder_for(old) if timed else None, settings)
 
     def remove(self, paths: str | Iterable[str] = (), *, filter: str | None = None) -> int:
         """Remove files and documents by their paths in the index, or by a filter.
@@ -298,8 +298,13 @@ class Indexer:
         except StoreError:  # none yet, or what writing will say
             return Settings()
 
-    def _encoder(self, head: Head | None) -> Encoder:
-        """The encoder that was asked for, which must be the index's own if there is one."""
+    def encoder_for(self, head: Head | None) -> Encoder:
+        """The encoder that was asked for, which must be the index's own if there is one.
+
+        Raises:
+            ModelMismatchError: It is another.
+            ModelError: It cannot be had.
+        """
         made_with = Fingerprint.from_json(head.fingerprint) if head else None
         if isinstance(self._model, Encoder):
             encoder = self._model
@@ -415,7 +420,8 @@ def _reporter(progress: Callable[[Progress], None] | None, changes: Changes) -> 
     return report
 
 
-def _nothing(root: object, skipped: Sequence[Skipped]) -> NothingToIndexError:
+def nothing(root: object, skipped: Sequence[Skipped]) -> NothingToIndexError:
+    """What to raise where no document of a source could be read."""
     reasons = [f"{one.path}: {one.reason}" for one in skipped]
     some = f"; skipped {'; '.join(reasons[:3])}{f' and {len(reasons) - 3} more' if len(reasons) > 3 else ''}"
     told = f"nothing to index in {str(root)!r}{some if reasons else ': no file there'}"

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from semsearch.corpus.walk import Walk, walk
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import DEFAULT_MODEL, Fingerprint
-from semsearch.errors import IndexConflictError, InvalidInputError, NothingToIndexError
-from semsearch.indexer.indexer import Indexer
+from semsearch.errors import IndexConflictError, InvalidInputError
+from semsearch.indexer.indexer import Indexer, nothing
 from semsearch.indexer.plan import Plan, plan_of
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
@@ -31,7 +33,6 @@ from semsearch.store.shards import (
     SHARDS,
     Shard,
     Shards,
-    firsts,
     folders_of,
     is_in_shards,
     read_shards,
@@ -115,9 +116,9 @@ class ShardedIndexer:
             IndexNotFoundError: No index in shards is there.
             StoreError: As of `update`.
         """
-        old = read_shards(self._path)
+        read_shards(self._path)
         with write_lock(self._path):
-            built = []
+            old, built = read_shards(self._path), []
             for shard in old.shards:
                 folder = shard_path(self._path, shard.name)
                 if shard.generation:
@@ -139,6 +140,7 @@ class ShardedIndexer:
         that their name belongs to; with rebuild they are divided anew.
 
         Raises:
+            NothingToIndexError: No document could be read; what is there stays.
             IndexConflictError: The index was made of another source, has another number of shards, or none.
             StorageError: A process that built a shard ended again and again.
             SemsearchError: As of `Indexer.update`.
@@ -154,14 +156,13 @@ class ShardedIndexer:
             head = None if rebuild else self._head()
             settings = self._settings_over(head)
             found = walk(_paths(source), settings.walk_options)
+            if head and self._model:  # lest a shard without a file yet be made with another
+                Indexer(self._path, model=self._model, device=self._device).encoder_for(head)
             plan = self._plan(None if rebuild else old, found, fresh=rebuild)
             jobs = [self._job(shard, own, head, settings) for shard, own in _divided(plan, found)]
             built = build_all(jobs, self._workers, _adding(progress, jobs))
             if not any(one.generation for one in built):
-                raise NothingToIndexError(
-                    f"nothing to index in {str(found.root)!r}",
-                    tuple(skipped for one in built for skipped in one.skipped),
-                )
+                raise nothing(found.root, [skipped for one in built for skipped in one.skipped])
             shards = self._commit(plan, built, old)
             self._sweep(shards)
             return self._summary(shards, built, started)
@@ -278,6 +279,24 @@ class ShardedIndexer:
             skipped=tuple(skipped),
             **total,
         )
+
+
+def firsts(names: Sequence[str], sizes: Sequence[int], count: int) -> list[str]:
+    """The first name of each of so many shards, or of as many as there are names, of about the same size each.
+
+    Args:
+        names: Of the files, ascending.
+        sizes: Of each, in bytes.
+        count: Shards that are wanted, at least 1.
+    """
+    count = min(count, max(1, len(names)))
+    ends = np.cumsum([size + 1 for size in sizes])
+    number = np.arange(1, count)
+    cuts = np.searchsorted(ends, ends[-1] * number / count) + 1 if len(names) else number
+    # Each shard has a name at least.
+    cuts = np.maximum.accumulate(np.maximum(cuts, number) - number) + number
+    cuts = np.minimum(cuts, len(names) - count + number)
+    return ["", *(names[cut] for cut in cuts.tolist())]
 
 
 def _paths(source: Sources) -> list[Path]:

@@ -21,7 +21,6 @@ from semsearch.errors import DamagedIndexError, NothingToIndexError, SemsearchEr
 from semsearch.indexer.indexer import Indexer
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
-from semsearch.store.catalog import delete
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.files import REMEDY
 from semsearch.store.lexical import LexicalReader
@@ -56,7 +55,7 @@ class Built:
     """A shard that is up to date.
 
     Attributes:
-        generation: Its own; 0 if it has no document, and is no index.
+        generation: Its own; 0 if it has no document, and is to be no index any more.
         language: What its words are stemmed by.
         statistics: What BM25 goes by there.
         summary: Of what was done; None if nothing was, or where it has no document.
@@ -96,8 +95,8 @@ class Builder:
             if (job.folder / DATABASE).exists():
                 with Database.open_for_reading(job.folder) as database:
                     removed = database.head().files
-                delete(job.folder)
-            return Built(0, "", Statistics(0, 0), None, removed, cast("tuple[Skipped, ...]", error.skipped))
+            skipped = cast("tuple[Skipped, ...]", error.skipped)
+            return Built(0, "", Statistics(0, 0), None, removed, skipped)
         return replace(built_in(job.folder), summary=summary, skipped=summary.skipped)
 
 

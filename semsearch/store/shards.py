@@ -13,12 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from semsearch.errors import DamagedIndexError, IndexFormatError, IndexNotFoundError
 from semsearch.store.files import REMEDY, FileRecord, replace_durably
@@ -118,24 +115,6 @@ def read_shards(index: Path, name: str = SHARDS) -> Shards:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     raise DamagedIndexError(f"damaged index: {path} is not what was written; {REMEDY}")
-
-
-def firsts(names: Sequence[str], sizes: Sequence[int], count: int) -> list[str]:
-    """The first name of each of so many shards, or of as many as there are names, of about the same size each.
-
-    Args:
-        names: Of the files, ascending.
-        sizes: Of each, in bytes.
-        count: Shards that are wanted, at least 1.
-    """
-    count = min(count, max(1, len(names)))
-    ends = np.cumsum([size + 1 for size in sizes])
-    number = np.arange(1, count)
-    cuts = np.searchsorted(ends, ends[-1] * number / count) + 1 if len(names) else number
-    # Each shard has a name at least.
-    cuts = np.maximum.accumulate(np.maximum(cuts, number) - number) + number
-    cuts = np.minimum(cuts, len(names) - count + number)
-    return ["", *(names[cut] for cut in cuts.tolist())]
 
 
 def _shard(content: dict[str, Any]) -> Shard:
