@@ -169,10 +169,8 @@ class _Process:
 
 def _serve(connection: Connection, searchers: Of, names: Sequence[str]) -> None:
     """Answer until the server closes the connection, or has ended."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # which a terminal and systemd send to all: what is asked is finished
+    # A terminal and systemd send these to all; what is asked is finished.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     own = Searchers(*searchers)
     for name in names:
