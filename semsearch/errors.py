@@ -12,12 +12,14 @@ SemsearchError
 │   ├── UnsafeModelError         weights that are not safetensors, or a model that wants to run its own code
 │   ├── UnsupportedModelError    a model that cannot be turned into one vector a text
 │   └── ModelMismatchError       a model that is not the one the index was made with
+├── ClusterError                 a Ray cluster that cannot be reached, or not be used as it is
 └── StoreError
     ├── IndexNotFoundError       no index, or none of that name
     ├── AmbiguousIndexError      several indexes, and none was named
     ├── IndexConflictError       the name is taken by an index of another source
     ├── IndexLockedError         another process is writing the index
     ├── IndexFormatError         written by a newer semsearch
+    ├── ShardUnavailableError    a shard of an index on a cluster that no machine answers for
     ├── DamagedIndexError        a part that is missing or not what was written
     └── StorageError             the disk refused: full, or no permission
 """
@@ -90,6 +92,10 @@ class ModelMismatchError(ModelError):
     """A model that is not the one the index was made with."""
 
 
+class ClusterError(SemsearchError):
+    """A Ray cluster that cannot be reached, or not be used as it is."""
+
+
 class StoreError(SemsearchError):
     """Something about an index on disk."""
 
@@ -112,6 +118,10 @@ class IndexLockedError(StoreError):
 
 class IndexFormatError(StoreError):
     """An index written by a newer semsearch."""
+
+
+class ShardUnavailableError(StoreError):
+    """A shard of an index on a cluster that no machine answers for."""
 
 
 class DamagedIndexError(StoreError):

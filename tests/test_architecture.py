@@ -24,7 +24,8 @@ ROOMS = {
     "query": {"corpus", "encoder", "store"},
     "evaluation": {"encoder", "store", "indexer", "query"},
     "server": {"corpus", "encoder", "store", "indexer", "query"},
-    "cli": {"corpus", "encoder", "store", "indexer", "query", "evaluation", "server"},
+    "cluster": {"corpus", "encoder", "store", "indexer", "query", "server"},
+    "cli": {"corpus", "encoder", "store", "indexer", "query", "evaluation", "server", "cluster"},
 }
 # Heavy libraries and the only modules that may import them.
 HOMES = {
@@ -48,6 +49,7 @@ HOMES = {
     "mcp_types": {"server/mcp.py"},
     "prometheus_client": {"server/metrics.py"},
     "pydantic": {"server/mcp.py", "server/schemas.py"},
+    "ray": {f"cluster/{name}.py" for name in ("building", "connection", "remote", "serving")},
     "starlette": {f"server/{name}.py" for name in ("app", "embeddings", "guard", "mcp", "metrics", "run")},
     "uvicorn": {"server/run.py"},
     "watchfiles": {"indexer/watch.py"},

@@ -22,7 +22,7 @@ QUERIES = ["how to repair a leaky faucet", "remedies for allergies"]
 
 @pytest.fixture
 def processes(sample_index: Path) -> Iterator[SearchProcesses]:
-    with closing(SearchProcesses(1, (sample_index.parent, None, None), [sample_index.name, "none"])) as started:
+    with closing(SearchProcesses(1, (sample_index.parent, [sample_index.name, "none"], None, None))) as started:
         yield started
 
 
@@ -48,7 +48,7 @@ def test_they_give_what_a_searcher_gives(processes: SearchProcesses, sample_inde
         processes.search(sample_index.name, QUERIES, {"k": 0})
     with pytest.raises(RuntimeError, match="TypeError.*colour") as failed:
         processes.search(sample_index.name, QUERIES, {"colour": "blue"})
-    assert "search_batch(queries, **options)" in failed.value.__notes__[0]
+    assert "answers(queries, **options)" in failed.value.__notes__[0]
     answer(processes, sample_index)
 
 

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from checkpoints import small_checkpoint
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import serving
+from sharding import QUERIES, assert_same, write
 
-from semsearch import Encoder, Hit, Indexer, Searcher
+from semsearch import Encoder, Indexer, Searcher
 from semsearch.errors import (
     DamagedIndexError,
     IndexConflictError,
@@ -33,18 +33,6 @@ from semsearch.indexer.report import Progress
 from semsearch.indexer.sharded import ShardedIndexer, firsts
 from semsearch.query.similar import similar
 from semsearch.store.shards import PLAN, SHARDS, read_shards, shard_path
-
-TIED = 1e-6
-WORDS = "river bridge stone water mill flood wheel rope boat ferry harbour tide".split()
-
-
-def write(folder: Path, number: int) -> None:
-    """A document, about every tenth of which has a text that others have, too."""
-    random = np.random.default_rng(number if number % 10 else 0)
-    parts = [" ".join(random.choice(WORDS, random.integers(5, 40))) for _ in range(random.integers(1, 5))]
-    path = folder / ("docs" if number % 3 else "notes") / f"{number}.{'md' if number % 4 else 'txt'}"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("\n\n".join(f"## Part {n}\n\n{part}." for n, part in enumerate(parts)))
 
 
 @pytest.fixture(scope="module")
@@ -78,35 +66,6 @@ def index(source: Path) -> Path:
 def many(index: Path, encoder: Encoder) -> Iterator[Searcher]:
     with Searcher(index, model=encoder) as searcher:
         yield searcher
-
-
-def assert_same(found: list[Hit], expected: list[Hit]) -> None:
-    """The same hits but for their ids, in the same order where their scores differ by more than a millionth."""
-    assert len(found) == len(expected)
-    for own, other in zip(found, expected, strict=True):
-        assert own.score == pytest.approx(other.score, abs=TIED)
-    # What is tied with the last may be there or not.
-    last = expected[-1].score + TIED if expected else 0.0
-    rest = {"id": 0, "rank": 0, "score": 0, "parts": {}}
-    known = {(hit.path, hit.line_start): hit for hit in expected}
-    for own, other in zip(found, expected, strict=True):
-        same = known.get((own.path, own.line_start))
-        if own.score > last + TIED:
-            assert same
-        if same:
-            assert abs(same.score - other.score) <= 2 * TIED
-            assert own.parts == pytest.approx(same.parts, abs=2e-5)  # BM25 is up to 30, in float32
-            assert dataclasses.replace(own, **rest) == dataclasses.replace(same, **rest)
-
-
-QUERIES = [
-    "river flood",
-    "rope",
-    '"mill flood" wheel',
-    "a tide in the harbour",
-    "nothing of it",
-    '"no such phrase" boat',
-]
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
@@ -231,30 +190,34 @@ def test_where_nothing_can_be_read_the_index_stays(tmp_path: Path, source: Path,
         assert len(searcher._snapshot) == before.passages
 
 
-def test_what_was_stopped_goes_on(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("stop_at", [65, 20])
+def test_what_was_stopped_goes_on(tmp_path: Path, source: Path, stop_at: int) -> None:
     class Stopped(Exception):
         pass
 
     indexer = ShardedIndexer(tmp_path / "many", shards=4, precision="float32")
     said: list[Progress] = []
 
-    def stop_in_the_third(done: Progress) -> None:
+    def stop(done: Progress) -> None:
         said.append(done)
-        if done.files > 65:
+        if done.files > stop_at:
             raise Stopped
 
     with pytest.raises(Stopped):
-        indexer.update(source, progress=stop_in_the_third)
+        indexer.update(source, progress=stop)
     assert not (indexer.path / SHARDS).exists()
     names = [shard.name for shard in read_shards(indexer.path, PLAN).shards]
     assert said[-1].files_total == 120
-    finished = {name: (shard_path(indexer.path, name) / "index.db").stat().st_mtime_ns for name in names[:2]}
+    done = names[: 2 * (stop_at == 65)]  # of four shards; or it is the first one that was not finished
+    finished = {name: (shard_path(indexer.path, name) / "index.db").stat().st_mtime_ns for name in done}
     summary = indexer.update(source)
     assert [shard.name for shard in read_shards(indexer.path).shards] == names
     for name, time in finished.items():
         assert (shard_path(indexer.path, name) / "index.db").stat().st_mtime_ns == time
-    assert 0 < summary.passages_embedded < 0.6 * summary.passages
-    assert summary.files_unchanged >= 50
+    if done:
+        assert 0 < summary.passages_embedded < 0.6 * summary.passages
+        assert summary.files_unchanged >= 50
+    assert summary.documents == 120
     assert not (indexer.path / PLAN).exists()
 
 

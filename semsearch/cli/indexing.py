@@ -6,7 +6,9 @@ import dataclasses
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from semsearch.errors import InvalidInputError, UnreadableFileError
 
 if TYPE_CHECKING:
     from semsearch.indexer.indexer import Indexer
-    from semsearch.indexer.sharded import ShardedIndexer
+    from semsearch.indexer.sharded import Build, ShardedIndexer
     from semsearch.types import Document
 
 # More than this is asked about before it is indexed.
@@ -78,6 +80,9 @@ _making = together(
     "--shards", type=click.IntRange(1), help="Divide a new index into so many; as many as workers if not given."
 )
 @click.option("--workers", type=click.IntRange(1), help="Build the shards in so many processes.")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Build the shards on a Ray cluster: its head's HOST:PORT, or auto for our own."
+)
 @click.option("--rebuild", is_flag=True, help="Read and embed everything anew; the old index answers meanwhile.")
 @click.option("--dry-run", is_flag=True, help="Say what would be indexed, and how long it would take; do nothing.")
 @_yes
@@ -87,6 +92,7 @@ def index(
     paths: tuple[Path, ...],
     name: str | None,
     indexes: Path,
+    cluster: str | None,
     rebuild: bool,
     dry_run: bool,
     yes: bool,
@@ -99,23 +105,26 @@ def index(
     Of an index that is there, what changed since is read and embedded, and what is gone is removed. It remembers
     these options.
 
-    With --shards or --workers an index is divided into shards, which are built side by side and searched as one.
+    With --shards, --workers or --cluster an index is divided into shards, which are built side by side and searched as
+    one.
     """
     from_stdin = paths == _STDIN
-    if from_stdin and (making["shards"] or making["workers"]):
+    if from_stdin and (making["shards"] or making["workers"] or cluster):
         raise click.UsageError("what comes in on stdin is one document, and cannot be divided into shards")
-    indexer = indexer_of(indexes, "stdin" if from_stdin and name is None else name, paths, **making)
+    name = "stdin" if from_stdin and name is None else name
     if dry_run:
         if from_stdin:
             raise click.UsageError("--dry-run looks at files; what comes in on stdin is none")
-        plan = indexer.plan(paths)
+        plan = indexer_of(indexes, name, paths, **making).plan(paths)
         output.print_json(dataclasses.asdict(plan)) if as_json else output.print_plan(plan)
         return
-    if not yes and not from_stdin:
-        ask_if_much(indexer, paths)
-    source: Any = [_stdin()] if from_stdin else paths
-    with output.progress_bar() as progress:
-        summary = indexer.update(source, rebuild=rebuild, progress=progress)
+    with _building(cluster, making) as building:
+        indexer = indexer_of(indexes, name, paths, **building)
+        if not yes and not from_stdin:
+            ask_if_much(indexer, paths)
+        source: Any = [_stdin()] if from_stdin else paths
+        with output.progress_bar() as progress:
+            summary = indexer.update(source, rebuild=rebuild, progress=progress)
     if as_json:
         output.print_json(dataclasses.asdict(summary))
     else:
@@ -123,6 +132,22 @@ def index(
     if verbose:
         for skipped in summary.skipped:
             click.echo(output.printable(f"skipped {skipped.path}: {skipped.reason}"), err=True)
+
+
+@contextmanager
+def _building(cluster: str | None, making: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """How an index is made, and by whom: this machine, or a cluster while it is connected."""
+    if cluster is None:
+        yield making
+        return
+    try:
+        from semsearch.cluster.building import build_all, workers_of
+        from semsearch.cluster.connection import connected
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"--cluster needs {error.name}; install it: pip install 'semsearch[cluster]'") from None
+    with connected(cluster):
+        workers = workers_of(making["workers"], making["device"])
+        yield {**making, "workers": workers.count, "build": partial(build_all, workers)}
 
 
 @click.command()
@@ -178,6 +203,7 @@ def indexer_of(
     *,
     shards: int | None = None,
     workers: int | None = None,
+    build: Build | None = None,
     **making: Any,
 ) -> Indexer | ShardedIndexer:
     """The indexer of what these paths make: an index of that name, or of the only folder's or file's own."""
@@ -194,7 +220,9 @@ def indexer_of(
     from semsearch.indexer.settings import Settings
     from semsearch.store.shards import is_in_shards
 
-    own = {key: making.pop(key) for key in ("model", "precision", "device", "index_type") if key in making}
+    own: dict[str, Any] = {
+        key: making.pop(key) for key in ("model", "precision", "device", "index_type") if key in making
+    }
     lists = {key: making.pop(key) or None for key in ("include", "exclude") if key in making}
     settings = Settings(**lists, **making)
     if shards is None and workers is None and not is_in_shards(folder):
@@ -202,6 +230,8 @@ def indexer_of(
 
     from semsearch.indexer.sharded import ShardedIndexer
 
+    if build:
+        own["build"] = build
     return ShardedIndexer(folder, shards=shards, workers=workers or 1, settings=settings, **own)
 
 

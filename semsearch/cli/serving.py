@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -18,7 +18,7 @@ from semsearch.cli import output
 from semsearch.cli.indexing import ask_if_much, indexer_of
 from semsearch.cli.options import Command, indexes_option, together
 from semsearch.encoder.processors import processors
-from semsearch.errors import SemsearchError
+from semsearch.errors import IndexNotFoundError, SemsearchError
 
 if TYPE_CHECKING:
     import socket
@@ -63,6 +63,7 @@ def _address(port: int) -> Callable[[Command], Command]:
 
 
 @click.command()
+@click.argument("given", metavar="[INDEX]...", nargs=-1)
 @indexes_option
 @_names
 @_address(8765)
@@ -85,7 +86,21 @@ def _address(port: int) -> Callable[[Command], Command]:
     type=click.Path(path_type=Path, exists=True),
     help="Meanwhile keep the index of this folder or file up to date, as semsearch watch does; several make one index.",
 )
+@click.option("--cluster", metavar="ADDRESS", help="Serve on a Ray cluster: its head's HOST:PORT, or auto for our own.")
+@click.option(
+    "--replicas",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="On a cluster: nodes that have each shard, and nodes that take requests.",
+)
+@click.option(
+    "--allow-partial", is_flag=True, help="On a cluster: answer without shards that no node has any more, and say so."
+)
+@click.pass_context
 def serve(
+    context: click.Context,
+    given: tuple[str, ...],
     indexes: Path,
     names: tuple[str, ...],
     host: str,
@@ -99,6 +114,9 @@ def serve(
     reranker: str | None,
     model: str | None,
     watched: tuple[Path, ...],
+    cluster: str | None,
+    replicas: int,
+    allow_partial: bool,
 ) -> None:
     """Serve indexes by HTTP: all of the folder, or those that are named.
 
@@ -107,23 +125,34 @@ def serve(
 
     With --watch the index that is named, or else the one of the folder's name, is served as it is, and brought up to
     date at once, and then whenever the folder changes.
+
+    With --cluster the shards of the indexes are on the nodes of a Ray cluster, each of which listens at the address.
     """
+    names = tuple(dict.fromkeys((*given, *names)))
+    _check_cluster_options(context, cluster)
     _share_processors()
     try:
         from semsearch.server.app import create_app
         from semsearch.server.run import serve as run
     except ModuleNotFoundError as error:
         raise click.UsageError(f"the server needs {error.name}; install it: pip install 'semsearch[server]'") from None
+    from semsearch.server.searching import Searchers, SearchProcesses
     from semsearch.server.service import Service
 
+    if cluster is not None:
+        _check(host, api_key, indexes, names)
+        served = tuple(names or Searchers(indexes).names())
+        making = (model, reranker, threads, queue, tuple(_allowed(host, hosts)), origins, api_key)
+        _serve_on(cluster, host, port, indexes.resolve(), served, replicas, allow_partial, *making)
+        return
     keeping = _Keeping(indexes, names[0] if len(names) == 1 else None, watched, model) if watched else None
     own = keeping.name if keeping else None  # which need not be there yet
     _check(host, api_key, indexes, tuple(name for name in names if name != own))
     if own and names and own not in names:
         names = (*names, own)
-    service = Service(
-        indexes, names, model=model, reranker=reranker, threads=threads, waiting=queue, processes=processes
-    )
+    searchers = Searchers(indexes, names, model, reranker)
+    searching = SearchProcesses(processes, searchers.of) if processes else None
+    service = Service(searchers, searching, threads=threads, waiting=queue)
     with closing(service), _listening(host, port, hosts) as (listening, allowed, address):
         for name in service.names():  # opened now, so that the first request need not wait for it
             try:
@@ -144,6 +173,34 @@ def serve(
         finally:
             if keeping:
                 keeping.end()
+
+
+def _check_cluster_options(context: click.Context, cluster: str | None) -> None:
+    """See that no option is given that does nothing."""
+    idle = {"processes", "watched"} if cluster is not None else {"replicas", "allow_partial"}
+    for option in context.command.params:
+        if option.name in idle and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} does nothing {'with' if cluster else 'without'} --cluster")
+
+
+def _serve_on(cluster: str, host: str, port: int, indexes: Path, names: tuple[str, ...], *how: Any) -> None:
+    """Serve on a cluster until a signal comes."""
+    try:
+        from semsearch.cluster.connection import connected
+        from semsearch.cluster.serving import Serving, deployed
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"--cluster needs {error.name}; install it: pip install 'semsearch[cluster]'") from None
+    if not names:
+        raise IndexNotFoundError(f"no index in {str(indexes)!r}; make one: semsearch index FOLDER --cluster ADDRESS")
+    stop = threading.Event()
+    with connected(cluster):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        with deployed(Serving(indexes, names, *how), host, port, output.print_warning):
+            own = f"[{host}]" if ":" in host else host
+            click.echo(f"serving {', '.join(names)} at http://{own}:{port} of each node; Ctrl-C ends it", err=True)
+            while not stop.wait(1.0):
+                pass
 
 
 class _Keeping:
@@ -229,10 +286,11 @@ def mcp(
         from semsearch.server.run import serve as run
     except ModuleNotFoundError as error:
         raise click.UsageError(f"this needs {error.name}; install it: pip install 'semsearch[mcp]'") from None
+    from semsearch.server.searching import Searchers
     from semsearch.server.service import Service
 
     _check(host, api_key, indexes, names)
-    service = Service(indexes, names, model=model, threads=threads, waiting=queue)
+    service = Service(Searchers(indexes, names, model), threads=threads, waiting=queue)
     if not http:
         if sys.stdin.isatty():
             told = f"{_served(service, indexes)}, to an agent that speaks the protocol on stdin; Ctrl-D ends it"
@@ -266,12 +324,20 @@ def _check(host: str, api_key: str | None, indexes: Path, names: tuple[str, ...]
 @contextmanager
 def _listening(host: str, port: int, hosts: tuple[str, ...]) -> Iterator[tuple[socket.socket, list[str], str]]:
     """A socket that listens, the host names that requests may come by, and the address to tell people."""
-    from semsearch.server.guard import LOOPBACK
-    from semsearch.server.run import is_any, listen
+    from semsearch.server.run import listen
 
     own = f"[{host}]" if ":" in host else host
     with listen(host, port) as listening:
-        yield listening, [*LOOPBACK, *hosts, "*" if is_any(host) else own], f"http://{own}:{listening.getsockname()[1]}"
+        yield listening, _allowed(host, hosts), f"http://{own}:{listening.getsockname()[1]}"
+
+
+def _allowed(host: str, hosts: tuple[str, ...]) -> list[str]:
+    """The names that requests may come by to a server that listens on a host."""
+    from semsearch.server.guard import LOOPBACK
+    from semsearch.server.run import is_any
+
+    own = f"[{host}]" if ":" in host else host
+    return [*LOOPBACK, *hosts, "*" if is_any(host) else own]
 
 
 def _served(service: Service, indexes: Path, coming: str | None = None) -> str:

@@ -7,6 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from semsearch.corpus.walk import Walk, walk
 from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.models import DEFAULT_MODEL, Fingerprint
-from semsearch.errors import IndexConflictError, InvalidInputError
+from semsearch.errors import IndexConflictError, IndexNotFoundError, InvalidInputError
 from semsearch.indexer.indexer import Indexer, nothing
 from semsearch.indexer.plan import Plan, plan_of
 from semsearch.indexer.report import IndexSummary, Progress
@@ -41,6 +42,8 @@ from semsearch.store.shards import (
 )
 from semsearch.types import Document
 
+# Jobs, how many workers, and what is told a job's number and how far it is.
+Build = Callable[[Sequence[Job], int, Callable[[int, Progress], None]], list[Built]]
 Sources = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
@@ -58,6 +61,7 @@ class ShardedIndexer:
         device: str = "auto",
         index_type: str | None = None,
         settings: Settings | None = None,
+        build: Build = build_all,
     ) -> None:
         """Set up; nothing is read or written yet.
 
@@ -70,6 +74,7 @@ class ShardedIndexer:
             device: As of `Indexer`.
             index_type: As of `Indexer`, for each shard by itself.
             settings: As of `Indexer`.
+            build: What builds the shards: as `indexer.workers.build_all`, on this machine.
 
         Raises:
             InvalidInputError: There are to be no shards or no workers.
@@ -85,6 +90,7 @@ class ShardedIndexer:
         self._device = device
         self._index_type = index_type
         self._settings = settings or Settings()
+        self._build = build
 
     @property
     def path(self) -> Path:
@@ -160,7 +166,7 @@ class ShardedIndexer:
                 Indexer(self._path, model=self._model, device=self._device).encoder_for(head)
             plan = self._plan(None if rebuild else old, found, fresh=rebuild)
             jobs = [self._job(shard, own, head, settings) for shard, own in _divided(plan, found)]
-            built = build_all(jobs, self._workers, _adding(progress, jobs))
+            built = self._build(jobs, self._workers, _adding(progress, jobs))
             if not any(one.generation for one in built):
                 raise nothing(found.root, [skipped for one in built for skipped in one.skipped])
             shards = self._commit(plan, built, old)
@@ -174,10 +180,12 @@ class ShardedIndexer:
         """Of the first shard that there is, of which the others have the model and the settings."""
         manifests = [read_shards(self._path, name) for name in (SHARDS, PLAN) if (self._path / name).exists()]
         for shard in (shard for shards in manifests for shard in shards.shards):
-            folder = shard_path(self._path, shard.name)
-            if (folder / DATABASE).exists():
-                with Database.open_for_reading(folder) as database:
-                    return database.head()
+            # One that was begun and never finished has no head.
+            with (
+                suppress(IndexNotFoundError),
+                Database.open_for_reading(shard_path(self._path, shard.name)) as database,
+            ):
+                return database.head()
         return None
 
     def _plan(self, old: Shards | None, found: Walk, *, fresh: bool) -> Shards:

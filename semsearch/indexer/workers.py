@@ -17,11 +17,17 @@ from typing import cast
 
 from semsearch.corpus.walk import Skipped, Walk
 from semsearch.encoder.encoder import Encoder
-from semsearch.errors import DamagedIndexError, NothingToIndexError, SemsearchError, StorageError
+from semsearch.errors import (
+    DamagedIndexError,
+    IndexNotFoundError,
+    NothingToIndexError,
+    SemsearchError,
+    StorageError,
+)
 from semsearch.indexer.indexer import Indexer
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
-from semsearch.store.database import DATABASE, Database
+from semsearch.store.database import Database
 from semsearch.store.files import REMEDY
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.rest import Statistics
@@ -92,9 +98,8 @@ class Builder:
             summary = indexer.update(job.found, progress=progress)
         except NothingToIndexError as error:
             removed = 0
-            if (job.folder / DATABASE).exists():
-                with Database.open_for_reading(job.folder) as database:
-                    removed = database.head().files
+            with suppress(IndexNotFoundError), Database.open_for_reading(job.folder) as database:
+                removed = database.head().files
             skipped = cast("tuple[Skipped, ...]", error.skipped)
             return Built(0, "", Statistics(0, 0), None, removed, skipped)
         return replace(built_in(job.folder), summary=summary, skipped=summary.skipped)

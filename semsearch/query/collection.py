@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semsearch.encoder.models import Fingerprint
+from semsearch.errors import SemsearchError
 from semsearch.query.excerpt import Texts
 from semsearch.query.facets import Facets
 from semsearch.store.scored import Scored
 
 T = TypeVar("T")
 Vectors = NDArray[np.float32]
+
+
+class SupersededError(SemsearchError):
+    """A collection cannot answer any more, but one that is opened now can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +93,19 @@ class Sample:
 class Collection(Texts, Protocol):
     """An index that is open. What ranking asks it asks for several queries at once. Threads may share it.
 
+    Where its shards are elsewhere, each question may raise SupersededError.
+
     Attributes:
         generation: Higher with each commit.
         made_with: Its model.
         language: What words are stemmed by.
+        missing: The numbers of its shards that it is to do without.
     """
 
     generation: int
     made_with: Fingerprint
     language: str
+    missing: tuple[int, ...]
 
     def __len__(self) -> int:
         """How many passages it has."""

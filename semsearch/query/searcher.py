@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +19,28 @@ from semsearch.encoder.models import Fingerprint
 from semsearch.encoder.reranker import Reranker
 from semsearch.errors import InvalidInputError, ModelMismatchError
 from semsearch.query.batching import Batching
-from semsearch.query.collection import Collection
+from semsearch.query.collection import Collection, SupersededError
 from semsearch.query.excerpt import Excerpt, excerpt_of, find_passage
 from semsearch.query.facets import Facets
+from semsearch.query.opening import FolderOpening, Opening
 from semsearch.query.projection import Map, map_of, places_of
 from semsearch.query.ranking import MODES, Wanted, rank
 from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
-from semsearch.query.sharded import generation_of, open_index
 from semsearch.query.similar import similar_in
-from semsearch.store.database import DATABASE
-from semsearch.store.seal import SEAL
 from semsearch.store.segments import normalize
-from semsearch.store.shards import SHARDS, folders_of
 from semsearch.types import Hit
 
-# Files of an index whose times tell that something was written.
-_SIGNS = (SEAL, DATABASE, f"{DATABASE}-wal")
+T = TypeVar("T")
+# Collections that are asked for one answer, as each may be superseded meanwhile.
+_TRIES = 5
+
+
+class Answers(NamedTuple):
+    """The hits of each query; and the numbers of the shards that were not looked through, as none answered for them."""
+
+    hits: list[list[Hit]]
+    missing: tuple[int, ...]
 
 
 class Searcher:
@@ -46,7 +52,7 @@ class Searcher:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Opening,
         *,
         model: str | Encoder | None = None,
         reranker: str | Reranker | None = None,
@@ -54,7 +60,7 @@ class Searcher:
         """Open an index.
 
         Args:
-            path: The index folder.
+            path: The index folder; or how an index that is elsewhere is opened.
             model: Where the index's model is now, if not where it was when the index was made.
             reranker: A cross-encoder, by its folder or Hugging Face name, that orders the first 50 hits anew.
 
@@ -64,13 +70,12 @@ class Searcher:
             ModelMismatchError: The model is not the one the index was made with.
             ModelError: The model cannot be had.
         """
-        self._path = Path(path)
+        self._index = FolderOpening(Path(path)) if isinstance(path, str | os.PathLike) else path
         self._model = model
         self._reranker = Reranker(reranker) if isinstance(reranker, str) else reranker
         self._lock = threading.Lock()
-        self._files = _files_of(self._path)
-        self._signs = self._look()
-        self._snapshot = open_index(self._path)
+        self._signs = self._index.signs()
+        self._snapshot = self._index.open()
         try:
             self._encoder = self._encoder_for(self._snapshot.made_with)
         except BaseException:
@@ -81,7 +86,7 @@ class Searcher:
     @property
     def name(self) -> str:
         """The name of the index."""
-        return self._path.name
+        return self._index.name
 
     @property
     def model(self) -> str:
@@ -97,6 +102,11 @@ class Searcher:
     def root(self) -> Path:
         """The folder that the hits' paths are relative to."""
         return self._snapshot.root
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The numbers of the shards that are done without now; none unless they are on a cluster."""
+        return self._snapshot.missing
 
     def search(
         self,
@@ -160,10 +170,37 @@ class Searcher:
         effort: float = 1.0,
     ) -> list[list[Hit]]:
         """As `search`, for several queries, which are embedded together."""
+        return self.answers(
+            queries,
+            k,
+            mode=mode,
+            per_document=per_document,
+            filter=filter,
+            min_score=min_score,
+            rerank=rerank,
+            rerank_weight=rerank_weight,
+            effort=effort,
+        ).hits
+
+    def answers(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        mode: str = "hybrid",
+        per_document: int | None = 1,
+        filter: str | None = None,
+        min_score: float | None = None,
+        rerank: bool = True,
+        rerank_weight: float = 1.0,
+        effort: float = 1.0,
+    ) -> Answers:
+        """As `search_batch`, with what was not looked through, which is nothing unless shards are on a cluster."""
         _check(queries, k, mode, per_document, min_score, rerank_weight, effort)
         if not queries:
-            return []
-        with self._current() as snapshot:
+            return Answers([], ())
+
+        def work(snapshot: Collection) -> Answers:
             reranker = self._reranker if rerank else None
             wanted = Wanted(max(k, RERANKED) if reranker else k, mode, per_document, filter, effort)
             vectors = [None] * len(queries) if mode == "lexical" else [*normalize(np.stack(self._encode(queries)))]
@@ -173,7 +210,9 @@ class Searcher:
                     ranked = reranked(snapshot, query, ranked, reranker, rerank_weight)
                 kept = [one for one in ranked if min_score is None or one.score >= min_score]
                 answers.append(hits_of(snapshot, query, kept[:k]))
-            return answers
+            return Answers(answers, snapshot.missing)
+
+        return self._ask(work)
 
     def similar(
         self, target: str, k: int = 10, *, filter: str | None = None, effort: float = 1.0, from_here: bool = True
@@ -187,8 +226,11 @@ class Searcher:
             effort: As of `search`.
             from_here: Whether the path may be one that opens from the current folder, too, not only one as in a hit.
         """
-        with self._current() as snapshot:
-            return similar_in(snapshot, self.name, target, k, filter=filter, effort=effort, from_here=from_here)
+        return self._ask(
+            lambda snapshot: similar_in(
+                snapshot, self.name, target, k, filter=filter, effort=effort, from_here=from_here
+            )
+        )
 
     def excerpt(self, target: int | str, context: int = 1) -> Excerpt:
         """A passage in its surroundings: as `query.show.excerpt`.
@@ -200,9 +242,12 @@ class Searcher:
         Raises:
             NoSuchPassageError: There is no such passage, or none any more.
         """
-        with self._current() as snapshot:
+
+        def work(snapshot: Collection) -> Excerpt:
             number, _ = find_passage(snapshot, self.name, str(target), from_here=False)
             return excerpt_of(snapshot, number, context)
+
+        return self._ask(work)
 
     def facets(self, filter: str | None = None, *, folder: str = "", type: str = "", date: str = "") -> Facets:
         """How many documents there are by folder, type and date, as a search can be narrowed to them.
@@ -216,18 +261,15 @@ class Searcher:
         Raises:
             InvalidInputError: The filter cannot be understood.
         """
-        with self._current() as snapshot:
-            return snapshot.facets(filter, folder, type, date)
+        return self._ask(lambda snapshot: snapshot.facets(filter, folder, type, date))
 
     def map(self) -> Map:
         """Each passage, or of more than 20,000 a sample, as a place in the plane; made once for each generation."""
-        with self._current() as snapshot:
-            return snapshot.kept(map_of)
+        return self._ask(lambda snapshot: snapshot.kept(map_of))
 
     def places(self, ids: Sequence[int]) -> dict[int, tuple[float, float]]:
         """Where on the map passages are, by their ids; of those that have no dot, where the one most like it is."""
-        with self._current() as snapshot:
-            return places_of(snapshot, snapshot.kept(map_of), ids)
+        return self._ask(lambda snapshot: places_of(snapshot, snapshot.kept(map_of), ids))
 
     def close(self) -> None:
         """Close the index."""
@@ -241,13 +283,20 @@ class Searcher:
     ) -> None:
         self.close()
 
+    def _ask(self, work: Callable[[Collection], T]) -> T:
+        """What this makes of the last generation; of a newer one if that cannot answer to the end."""
+        for _ in range(_TRIES - 1):
+            with suppress(SupersededError), self._current() as snapshot:
+                return work(snapshot)
+        with self._current() as snapshot:
+            return work(snapshot)
+
     @contextmanager
     def _current(self) -> Iterator[Collection]:
         """The last generation that was committed, which stays open until it is done with."""
         with self._lock:
-            if self._look() != self._signs:
-                self._files = _files_of(self._path)
-                signs = self._look()
+            signs = self._index.signs()
+            if signs != self._signs:
                 self._follow()
                 self._signs = signs
             snapshot = self._snapshot
@@ -260,9 +309,9 @@ class Searcher:
 
     def _follow(self) -> None:
         """Open what was committed since, if anything was."""
-        if generation_of(self._path) == self._snapshot.generation:
+        snapshot = self._index.newer(self._snapshot)
+        if snapshot is None:
             return
-        snapshot = open_index(self._path)
         try:
             if self._encoder.fingerprint.differences(snapshot.made_with):
                 self._encoder = self._encoder_for(snapshot.made_with)
@@ -273,16 +322,6 @@ class Searcher:
         self._snapshot, last = snapshot, self._snapshot
         last.release()
 
-    def _look(self) -> tuple[object, ...]:
-        signs: list[object] = []
-        for path in self._files:
-            try:
-                status = os.stat(path)
-                signs.append((status.st_ino, status.st_size, status.st_mtime_ns))
-            except OSError:
-                signs.append(None)
-        return tuple(signs)
-
     def _encoder_for(self, made_with: Fingerprint) -> Encoder:
         encoder = self._model if isinstance(self._model, Encoder) else Encoder(self._model or made_with.model)
         if differences := made_with.differences(encoder.fingerprint):
@@ -291,12 +330,6 @@ class Searcher:
                 f"with another {', '.join(differences)}; give the same model with --model, or make the index anew"
             )
         return encoder
-
-
-def _files_of(index: Path) -> list[Path]:
-    """Those whose times tell that something was committed."""
-    folders = folders_of(index)
-    return [index / SHARDS, *(folder / name for folder in folders for name in _SIGNS)]
 
 
 def _encoding(encoder: Encoder) -> Batching[str, NDArray[np.float32]]:

@@ -11,16 +11,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from semsearch.errors import DamagedIndexError, IndexNotFoundError
+from semsearch.errors import DamagedIndexError, IndexNotFoundError, ShardUnavailableError
 from semsearch.query.collection import Candidates, Collection, Found, Look, Sample, Search
 from semsearch.query.facets import Facets, joined
 from semsearch.query.sharing import Shared
 from semsearch.query.snapshot import Snapshot
-from semsearch.store.database import Database
 from semsearch.store.files import REMEDY
 from semsearch.store.manifest import StoredPassage
 from semsearch.store.scored import Scored, best
-from semsearch.store.shards import Shard, Shards, folders_of, is_in_shards, read_shards, shard_path
+from semsearch.store.shards import Shard, Shards, read_shards, shard_path
 
 T = TypeVar("T")
 # A passage's or document's number in the whole is its shard's, shifted so far, and its own in the shard.
@@ -29,38 +28,23 @@ _OWN = (1 << _SHIFT) - 1
 _THREADS = 16
 
 
-def open_index(index: Path) -> Snapshot | ShardedSnapshot:
-    """The last generation of an index, in shards or not.
-
-    Raises:
-        IndexNotFoundError: No index there.
-        DamagedIndexError, IndexFormatError: It cannot be read.
-    """
-    return ShardedSnapshot.open(index) if is_in_shards(index) else Snapshot(index)
-
-
-def generation_of(index: Path) -> int:
-    """The generation that `open_index` would open now; else as that."""
-    own = read_shards(index).generation if is_in_shards(index) else 0
-    for folder in folders_of(index):
-        with Database.open_for_reading(folder) as database:
-            own += database.head().generation
-    return own
-
-
 class ShardedSnapshot(Shared):
     """Several collections as one, whose passages follow each other; as of `Collection`."""
 
-    def __init__(self, generation: int, root: Path, parts: Mapping[int, Collection]) -> None:
+    def __init__(
+        self, generation: int, root: Path, parts: Mapping[int, Collection], missing: tuple[int, ...] = ()
+    ) -> None:
         """Have these shards, which are closed with it.
 
         Args:
             generation: Of the whole.
             root: The folder that the files' names are relative to.
             parts: The shards that have passages, at least one, by their numbers, ascending.
+            missing: The numbers of those that have passages, too, and are not here.
         """
         super().__init__()
         self.root = root
+        self.missing = missing
         self._parts = dict(parts)
         first = next(iter(self._parts.values()))
         self.generation = generation + sum(part.generation for part in self._parts.values())
@@ -71,7 +55,12 @@ class ShardedSnapshot(Shared):
 
     @classmethod
     def open(cls, index: Path) -> ShardedSnapshot:
-        """As of `open_index`, on this machine."""
+        """The last generation of an index whose shards are on this machine.
+
+        Raises:
+            IndexNotFoundError: No index in shards is there.
+            DamagedIndexError, IndexFormatError: It cannot be read.
+        """
         failed = None
         while True:
             shards = read_shards(index)
@@ -133,6 +122,8 @@ class ShardedSnapshot(Shared):
     def neighbours(self, passage_id: int) -> list[int]:
         """As of `Collection`."""
         number = passage_id >> _SHIFT
+        if number in self.missing:
+            raise ShardUnavailableError(f"the passage {passage_id} is in a shard that no machine answers for now")
         part = self._parts.get(number)
         return [_whole(number, one) for one in part.neighbours(passage_id & _OWN)] if part else []
 
@@ -141,6 +132,8 @@ class ShardedSnapshot(Shared):
         for number, found in zip(self._parts, self._each(lambda part: part.passage_at(path, line)), strict=True):
             if found is not None:
                 return _whole(number, found)
+        if self.missing:
+            raise ShardUnavailableError(f"{path!r} may be in a shard that no machine answers for now")
         return None
 
     def facets(self, filter: str | None, folder: str, type: str, date: str) -> Facets:
@@ -189,7 +182,7 @@ def _opened(index: Path, shards: Shards) -> dict[int, Collection]:
     try:
         for number, shard in enumerate(shards.shards):
             if shard.generation:
-                parts[number] = _opened_shard(index, shard)
+                parts[number] = open_shard(index, shard)
     except BaseException:
         for part in parts.values():
             part.release()
@@ -197,7 +190,12 @@ def _opened(index: Path, shards: Shards) -> dict[int, Collection]:
     return parts
 
 
-def _opened_shard(index: Path, shard: Shard) -> Snapshot:
+def open_shard(index: Path, shard: Shard) -> Snapshot:
+    """The last generation of one shard, which has files.
+
+    Raises:
+        DamagedIndexError, IndexFormatError: It is missing, older than what was committed, or cannot be read.
+    """
     folder = shard_path(index, shard.name)
     try:
         snapshot = Snapshot(folder, shard.rest)

@@ -9,9 +9,9 @@ import numpy as np
 from semsearch.errors import InvalidInputError
 from semsearch.query.collection import Collection
 from semsearch.query.excerpt import find_passage
+from semsearch.query.opening import open_index
 from semsearch.query.ranking import Wanted, rank
 from semsearch.query.results import hits_of
-from semsearch.query.sharded import open_index
 from semsearch.types import Hit
 
 

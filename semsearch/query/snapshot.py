@@ -34,6 +34,8 @@ _MEANS = 10_000
 class Snapshot(Shared):
     """A generation, which stays as it was opened while others write. Threads may share it."""
 
+    missing: tuple[int, ...] = ()
+
     def __init__(self, index: Path, rest: Rest | None = None) -> None:
         """Open the last generation that was committed.
 

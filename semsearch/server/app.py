@@ -18,7 +18,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from semsearch import __version__
-from semsearch.errors import IndexNotFoundError, InvalidInputError, NoSuchPassageError, SemsearchError
+from semsearch.errors import (
+    IndexNotFoundError,
+    InvalidInputError,
+    NoSuchPassageError,
+    SemsearchError,
+    ShardUnavailableError,
+)
 from semsearch.query.projection import Map
 from semsearch.server.embeddings import embeddings, model_names
 from semsearch.server.guard import LOOPBACK, Guard, error_body
@@ -65,7 +71,7 @@ _ERRORS = {
     422: "A value cannot be used.",
     431: "The headers are too large.",
     500: "The server's own failure.",
-    503: "There is no room; Retry-After says when to come again.",
+    503: "There is no room, or no machine has a part of the index; Retry-After says when to come again.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text} for status, text in _ERRORS.items()
@@ -145,7 +151,8 @@ def _add_search(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 hits = searcher.similar(
                     asked.target, asked.k, filter=asked.filter, effort=asked.effort, from_here=False
                 )
-            return {"similar_to": asked.target, "index": searcher.name, "hits": [as_dict(hit) for hit in hits]}
+            about = {"similar_to": asked.target, "index": searcher.name, **_without(searcher.missing)}
+            return {**about, "hits": [as_dict(hit) for hit in hits]}
 
         return _json(await service.run(work))
 
@@ -169,7 +176,13 @@ def _found(
     answers = service.search(name, queries, options)
     took_ms = round((time.monotonic() - started) * 1000)
     metrics.queries.labels(asked.mode).inc(len(queries))
-    return {"index": name, "model": answers.model, "took_ms": took_ms}, answers.hits
+    about = {"index": name, "model": answers.model, "took_ms": took_ms, **_without(answers.missing)}
+    return about, answers.hits
+
+
+def _without(missing: tuple[int, ...]) -> dict[str, Any]:
+    """What an answer says of the shards that it had to do without."""
+    return {"missing_shards": list(missing)} if missing else {}
 
 
 def _each_found(service: Service, metrics: Metrics, asked: SearchRequest, queries: Sequence[str]) -> list[bytes]:
@@ -226,7 +239,7 @@ def _add_overview(app: FastAPI, service: Service) -> None:
         def work() -> dict[str, Any]:
             searcher = service.searcher(asked.index)
             found = searcher.facets(asked.filter, folder=asked.folder, type=asked.type, date=asked.date)
-            return {"index": searcher.name, "facets": dataclasses.asdict(found)}
+            return {"index": searcher.name, **_without(searcher.missing), "facets": dataclasses.asdict(found)}
 
         return _json(await service.run(work))
 
@@ -348,7 +361,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | ShardUnavailableError):
         return _json(error_body(str(error), "overloaded_error"), 503, {"retry-after": str(RETRY_SECONDS)})
     if isinstance(error, IndexNotFoundError):
         return _json(error_body(str(error), "not_found_error"), 404)

@@ -133,6 +133,13 @@ class PlacesParameters(MapParameters):
     )
 
 
+# On a cluster alone.
+Missing = Annotated[
+    list[int] | None,
+    Field(description="Shards that were not searched, as no machine answered for them; not there if all were."),
+]
+
+
 class SearchAnswer(BaseModel):
     """The hits of one query, the best first."""
 
@@ -140,6 +147,7 @@ class SearchAnswer(BaseModel):
     index: str
     model: str
     took_ms: int
+    missing_shards: Missing = None
     hits: list[Hit]
 
 
@@ -157,6 +165,7 @@ class SearchAnswers(BaseModel):
     index: str
     model: str
     took_ms: int
+    missing_shards: Missing = None
     queries: list[Answered]
 
 
@@ -165,6 +174,7 @@ class SimilarAnswer(BaseModel):
 
     similar_to: str
     index: str
+    missing_shards: Missing = None
     hits: list[Hit]
 
 
@@ -209,6 +219,7 @@ class FacetsAnswer(BaseModel):
     """How many documents there are by folder, type and date."""
 
     index: str
+    missing_shards: Missing = None
     facets: Facets
 
 

@@ -14,16 +14,17 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from semsearch.errors import SemsearchError
 from semsearch.query.searcher import Searcher
-from semsearch.server.limits import WORK_SECONDS
+from semsearch.server.limits import BATCHES, WORK_SECONDS
+from semsearch.store.catalog import IndexInfo, describe_all, index_names
 from semsearch.types import Hit
 
 _HIT_FIELDS = tuple(field.name for field in dataclasses.fields(Hit))
 # What `Searchers` takes.
-Of = tuple[Path, str | None, str | None]
+Of = tuple[Path, Sequence[str], str | None, str | None]
 
 
 class BusyError(SemsearchError):
@@ -36,28 +37,61 @@ class Answers(NamedTuple):
     Attributes:
         model: The name of the model that it was found by.
         hits: Of each query its hits, as JSON.
+        missing: As of `query.searcher.Answers`.
     """
 
     model: str
     hits: list[bytes]
+    missing: tuple[int, ...] = ()
+
+
+class Searching(Protocol):
+    """Whoever searches; `at_once` is how many batches of queries are worth being at it at once."""
+
+    at_once: int
+
+    def search(self, name: str, queries: Sequence[str], options: dict[str, Any]) -> Answers:
+        """As of `Searchers`."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 class Searchers:
     """The searchers of a folder's indexes, each opened when it is first asked for. Threads may share them."""
 
-    def __init__(self, indexes: Path, model: str | None, reranker: str | None) -> None:
+    at_once = BATCHES
+
+    def __init__(
+        self, indexes: Path, names: Sequence[str] = (), model: str | None = None, reranker: str | None = None
+    ) -> None:
         """Search there.
 
         Args:
             indexes: The folder.
+            names: Which indexes; all, also those that come later, if none is named.
             model: As of `Searcher`, for all of them.
             reranker: As of `Searcher`.
         """
-        self._indexes = indexes
-        self._model = model
-        self._reranker = reranker
+        self.of: Of = indexes, tuple(names), model, reranker
         self._opened: dict[str, Searcher] = {}
         self._opening = threading.Lock()
+
+    @property
+    def can_rerank(self) -> bool:
+        """Whether they have a reranker."""
+        return self.of[3] is not None
+
+    def names(self) -> list[str]:
+        """The names of the indexes that are there, sorted."""
+        indexes, names, *_ = self.of
+        there = index_names(indexes)
+        return [name for name in there if name in names] if names else there
+
+    def describe(self) -> list[IndexInfo]:
+        """What each of them says of itself."""
+        names = set(self.names())
+        return [one for one in describe_all(self.of[0]) if one.name in names]
 
     def get(self, name: str) -> Searcher:
         """The searcher of an index.
@@ -67,18 +101,22 @@ class Searchers:
         """
         with self._opening:
             if name not in self._opened:
-                self._opened[name] = Searcher(self._indexes / name, model=self._model, reranker=self._reranker)
+                self._opened[name] = self._open(name)
             return self._opened[name]
 
+    def _open(self, name: str) -> Searcher:
+        indexes, _, model, reranker = self.of
+        return Searcher(indexes / name, model=model, reranker=reranker)
+
     def search(self, name: str, queries: Sequence[str], options: dict[str, Any]) -> Answers:
-        """What an index has for queries, by `Searcher.search_batch` with these options.
+        """What an index has for queries, by `Searcher.answers` with these options.
 
         Raises:
             SemsearchError: As of `Searcher`.
         """
         searcher = self.get(name)
-        found = searcher.search_batch(queries, **options)
-        return Answers(searcher.model, [encoded([as_dict(hit) for hit in hits]) for hits in found])
+        found = searcher.answers(queries, **options)
+        return Answers(searcher.model, [encoded([as_dict(hit) for hit in hits]) for hits in found.hits], found.missing)
 
     def close(self) -> None:
         """Close them all."""
@@ -90,15 +128,15 @@ class Searchers:
 class SearchProcesses:
     """`Searchers` in processes of their own, as of the threads of one process only one runs Python at a time."""
 
-    def __init__(self, count: int, searchers: Of, names: Sequence[str]) -> None:
-        """Start them.
+    def __init__(self, count: int, searchers: Of) -> None:
+        """Start them; each opens at once what is there.
 
         Args:
             count: How many.
             searchers: What `Searchers` takes.
-            names: Indexes that each process opens at once.
         """
-        self._processes = [_Process(searchers, tuple(names)) for _ in range(count)]
+        self.at_once = count + 1
+        self._processes = [_Process(searchers) for _ in range(count)]
         # Who was at it last has most of what is read at hand.
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
         for process in self._processes:
@@ -126,8 +164,8 @@ class SearchProcesses:
 class _Process:
     """One process, started anew when it has ended."""
 
-    def __init__(self, searchers: Of, names: tuple[str, ...]) -> None:
-        self._begin = searchers, names
+    def __init__(self, searchers: Of) -> None:
+        self._searchers = searchers
         self._process, self._connection = self._start()
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
@@ -135,7 +173,9 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         connection, other = context.Pipe()
         with other:
-            process = context.Process(target=_serve, args=(other, *self._begin), name="semsearch-search", daemon=True)
+            process = context.Process(
+                target=_serve, args=(other, self._searchers), name="semsearch-search", daemon=True
+            )
             process.start()
         return process, connection
 
@@ -167,13 +207,13 @@ class _Process:
         self._process.join()
 
 
-def _serve(connection: Connection, searchers: Of, names: Sequence[str]) -> None:
+def _serve(connection: Connection, searchers: Of) -> None:
     """Answer until the server closes the connection, or has ended."""
     # A terminal and systemd send these to all; what is asked is finished.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     own = Searchers(*searchers)
-    for name in names:
+    for name in own.names():
         with suppress(SemsearchError):  # as whoever asks for it is told
             own.search(name, ["ready"], {"k": 1})
     with suppress(EOFError, OSError):

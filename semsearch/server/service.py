@@ -5,56 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 from semsearch.errors import IndexNotFoundError, InvalidInputError
 from semsearch.query.projection import Map
 from semsearch.query.searcher import Searcher
 from semsearch.server.batches import Batches
-from semsearch.server.limits import BATCH, BATCHES, MAP_SECONDS, WORK_SECONDS
-from semsearch.server.searching import Answers, BusyError, Searchers, SearchProcesses
-from semsearch.store.catalog import IndexInfo, describe_all, index_names
+from semsearch.server.limits import BATCH, MAP_SECONDS, WORK_SECONDS
+from semsearch.server.searching import Answers, BusyError, Searchers, Searching
+from semsearch.store.catalog import IndexInfo
 
 T = TypeVar("T")
 
 
 class Service:
-    """The indexes of a folder, opened when they are first asked for; work runs in a few threads of its own."""
+    """Indexes that are served; work runs in a few threads of its own."""
 
-    def __init__(
-        self,
-        indexes: Path,
-        names: Sequence[str] = (),
-        *,
-        model: str | None = None,
-        reranker: str | None = None,
-        threads: int,
-        waiting: int,
-        processes: int = 0,
-    ) -> None:
-        """Serve indexes.
+    def __init__(self, searchers: Searchers, searching: Searching | None = None, *, threads: int, waiting: int) -> None:
+        """Serve indexes; all that is given is closed with it.
 
         Args:
-            indexes: The folder that they are in.
-            names: Which of them; all, also those that come later, if none is named.
-            model: As of `Searcher`, for all of them.
-            reranker: As of `Searcher`.
+            searchers: Those of the indexes.
+            searching: What searches them; they themselves if there is nothing.
             threads: Requests that are worked on at once.
             waiting: Requests that may wait for that; more are refused.
-            processes: Processes that search; 0 to search in this one.
         """
-        self._indexes = indexes
-        self._names = tuple(names)
-        self.can_rerank = reranker is not None
-        of = (indexes, model, reranker)
-        self._searchers = Searchers(*of)
-        self._searching = SearchProcesses(processes, of, self.names()) if processes else self._searchers
+        self._searchers = searchers
+        self._searching = searching or searchers
+        self.can_rerank = searchers.can_rerank
         self._room = threads + waiting
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._batches: Batches[str, Any] = Batches(
-            self._threads, min(threads, processes + 1 if processes else BATCHES), BATCH
-        )
+        self._batches: Batches[str, Any] = Batches(self._threads, min(threads, self._searching.at_once), BATCH)
         self.in_flight = 0
         # One at a time, beside the other work.
         self._map_maker = ThreadPoolExecutor(1, thread_name_prefix="map")
@@ -62,13 +43,11 @@ class Service:
 
     def names(self) -> list[str]:
         """The names of the indexes that are served and there, sorted."""
-        there = index_names(self._indexes)
-        return [name for name in there if name in self._names] if self._names else there
+        return self._searchers.names()
 
     def describe(self) -> list[IndexInfo]:
         """What each of them says of itself."""
-        names = set(self.names())
-        return [one for one in describe_all(self._indexes) if one.name in names]
+        return self._searchers.describe()
 
     def name_of(self, name: str | None) -> str:
         """The name of an index; it may be left out if only one is served.
@@ -97,7 +76,7 @@ class Service:
         return self._searchers.get(self.name_of(name))
 
     def search(self, name: str, queries: Sequence[str], options: dict[str, Any]) -> Answers:
-        """What an index has for queries, in the processes that search, as of `Searchers.search`."""
+        """What an index has for queries, by whatever searches, as of `Searchers.search`."""
         return self._searching.search(name, queries, options)
 
     async def run(self, work: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from semsearch.store.database import DATABASE, Database
 from semsearch.store.files import UNFINISHED, remove
 from semsearch.store.manifest import Lexical, Segment
 from semsearch.store.seal import SEAL
-from semsearch.store.shards import SHARDS, folders_of, is_in_shards, read_shards
+from semsearch.store.shards import SHARDS, Shards, folders_of, is_in_shards, read_shards
 
 LOCK = "write.lock"
 # The folder of lexical indexes, each in one of its own.
@@ -98,7 +98,7 @@ def describe(index: Path) -> IndexInfo:
         StoreError: It cannot be read.
     """
     if is_in_shards(index):
-        return _describe_shards(index)
+        return describe_shards(index, read_shards(index), [describe(folder) for folder in folders_of(index)])
     database = Database.open_for_reading(index)
     try:
         head, segments = database.head(), database.segments()
@@ -122,9 +122,14 @@ def describe(index: Path) -> IndexInfo:
     )
 
 
-def _describe_shards(index: Path) -> IndexInfo:
-    shards = read_shards(index)
-    each = [describe(folder) for folder in folders_of(index)]
+def describe_shards(index: Path, shards: Shards, each: Sequence[IndexInfo]) -> IndexInfo:
+    """What an index in shards says of itself.
+
+    Args:
+        index: Its folder.
+        shards: Its manifest.
+        each: What its shards that have files, one at least, say of themselves.
+    """
     return IndexInfo(
         index.name,
         str(index),
@@ -136,7 +141,7 @@ def _describe_shards(index: Path) -> IndexInfo:
         sum(one.documents for one in each),
         sum(one.passages for one in each),
         sum(one.segments for one in each),
-        _bytes(index),
+        sum(one.bytes for one in each),
         shards.root,
         max(one.built for one in each),
         len(shards.shards),

@@ -68,6 +68,11 @@ def shard_path(index: Path, name: str) -> Path:
     return index / FOLDER / name
 
 
+def index_of(shard: Path) -> Path:
+    """The folder of the index that a shard's folder is in."""
+    return shard.parent.parent
+
+
 def folders_of(index: Path) -> list[Path]:
     """The folders of an index's shards that have files; of one that is not in shards, its own.
 

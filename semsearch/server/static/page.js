@@ -96,14 +96,14 @@ function getHits(key, filter, then = () => {}) {
       return { ...answer, like: own.document.title || own.document.path };
     },
     (answer) => {
-      const { hits, like = "", took_ms: took } = answer;
+      const { hits, like = "", took_ms: took, missing_shards: missing } = answer;
       shown = { key, hits, k, like };
       document.body.classList.remove("searching");
       byId("failure").hidden = true;
       byId("filter-error").hidden = true;
       byId("hits").replaceChildren(...hits.map((hit) => hitItem(hit, { address: (id) => addressOf({ ...state, open: String(id) }), open, similar })));
       byId("more").hidden = hits.length < k || k >= MOST;
-      byId("status").textContent = told(hits.length, k, took);
+      byId("status").textContent = told(hits.length, k, took) + without(missing);
       if (!hits.length) noHits();
       showChosen(state, like, drop);
       select();
@@ -126,6 +126,10 @@ function told(count, k, took) {
   if (!count) return "No hits.";
   const best = count < k ? plural(count, "hit") : `The best ${plural(count, "hit")}`;
   return took === undefined ? best : `${best} in ${took} ms`;
+}
+
+function without(missing) {
+  return missing ? ` ${plural(missing.length, "shard")} of the index could not be searched.` : "";
 }
 
 function noHits() {

@@ -1,0 +1,87 @@
+"""The connection to a Ray cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+# Ray warns that it will no longer hide GPUs from tasks that ask for none, unless this says so already.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+
+from semsearch.errors import ClusterError
+
+# Seconds that a cluster has to answer, which Ray itself would wait for without an end.
+_ANSWER_SECONDS, _JOIN_SECONDS = 5.0, 60.0
+# The cluster that this machine is a node of.
+OWN = "auto"
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be a driver of a cluster, which this machine is a node of.
+
+    Args:
+        address: The head's, as HOST:PORT; or OWN.
+
+    Raises:
+        ClusterError: No cluster answers there, or this machine cannot join it.
+    """
+    options: dict[str, Any] = {}
+    if address != OWN:
+        host = _reached(address)
+        if _is_loopback(host):  # as Ray would look for a node at another address of this machine
+            options["_node_ip_address"] = host
+    failed: list[BaseException] = []
+
+    def join() -> None:
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except BaseException as error:
+            failed.append(error)
+
+    joining = threading.Thread(target=join, name="ray-init", daemon=True)
+    joining.start()
+    joining.join(_JOIN_SECONDS)
+    if joining.is_alive():
+        raise ClusterError(f"the Ray cluster at {address!r} does not let this machine in for {_JOIN_SECONDS:.0f} s")
+    if failed:
+        told = " ".join(str(failed[0]).split())
+        raise ClusterError(
+            f"cannot join the Ray cluster at {address!r}; is this machine a node of it, as `ray start` makes it? {told}"
+        )
+    try:
+        with redirect_stdout(sys.stderr):  # where Ray says which nodes were lost, among what is asked for
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _reached(address: str) -> str:
+    """The host of an address that answers."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise ClusterError(f"the address of a Ray cluster is HOST:PORT, as of 10.0.0.1:6379, or auto; got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ClusterError(
+            f"no Ray cluster answers at {address!r}: {reason}; start its head with: ray start --head --port {port}"
+        ) from None
+    return host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,379 @@
+"""Building and serving on several Ray nodes of this machine, some of which are killed meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from conftest import ROOT, Run
+from ray_nodes import LOOPBACK, Nodes, nodes
+from sharding import QUERIES, assert_same, write
+
+from semsearch import Encoder, Hit, Indexer, Searcher
+from semsearch.store.database import DATABASE, Database
+from semsearch.store.shards import PLAN, read_shards, shard_path
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("ray")
+
+T = TypeVar("T")
+PORT = 8901
+URL = f"http://{LOOPBACK}:{PORT}"
+NEW_NETWORK = 0x40000000
+UP, SET_FLAGS = 1, 0x8914
+DOCUMENTS, PARTS = 360, 10
+# Bytes of memory of a node that has room for one replica of a small shard and no second.
+ROOM_FOR_ONE = 500 << 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network() -> Iterator[None]:
+    """A network of our own with a loopback address alone, as Ray asks addresses outside what cloud it is in."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as before:
+        if libc.unshare(NEW_NETWORK):
+            pytest.skip(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
+        try:
+            with socket.socket() as any_socket:
+                fcntl.ioctl(any_socket, SET_FLAGS, struct.pack("16sH14x", b"lo", UP))
+            yield
+        finally:
+            assert not libc.setns(before.fileno(), NEW_NETWORK)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        yield Path(folder)
+    deadline = time.monotonic() + 20
+    while (left := processes_with(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def processes_with(text: str) -> list[str]:
+    """The command lines of processes that have this in it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cluster") / "source"
+    folder.mkdir()
+    for number in range(DOCUMENTS):
+        write(folder, number, PARTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder()
+
+
+@pytest.fixture(scope="module")
+def one(source: Path, encoder: Encoder) -> Iterator[Searcher]:
+    """The same documents in one index."""
+    Indexer(source.parent / "one").update(source)
+    with Searcher(source.parent / "one", model=encoder) as searcher:
+        yield searcher
+
+
+@pytest.fixture(scope="module")
+def indexes(source: Path) -> Path:
+    return source.parent / "indexes"
+
+
+def command(*arguments: object, program: tuple[str, ...] = ("-m", "semsearch")) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+    )
+
+
+def wait_for(true: Callable[[], T], seconds: float = 60) -> T:
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+    return found
+
+
+def a_building_node(ray: Nodes, among: list[str], driver: subprocess.Popen[str]) -> str | None:
+    assert driver.poll() is None, driver.communicate()
+    return next((node for node in among if any("ray::shard" in name for name in names_of(ray.pids(node)))), None)
+
+
+def finished_shards(index: Path) -> dict[str, int]:
+    """The shards of an index that have a commit, while it is built, and when they had it."""
+    finished = {}
+    for name in [shard.name for shard in read_shards(index, PLAN).shards] if (index / PLAN).exists() else ():
+        path = shard_path(index, name)
+        if (path / DATABASE).exists() and (path / "lexical").exists():
+            try:
+                with Database.open_for_reading(path) as database:
+                    if database.head().generation:
+                        finished[name] = (path / "index.seal").stat().st_mtime_ns
+            except Exception:  # which is being made just now
+                continue
+    return finished
+
+
+def places(searcher: Searcher) -> Counter[tuple[str, int, int]]:
+    """Where all passages stand."""
+    hits = searcher.search("river", len(searcher._snapshot) + 10, mode="dense", per_document=None)
+    return Counter((hit.path, hit.char_start, hit.char_end) for hit in hits)
+
+
+def test_a_killed_node_and_a_killed_driver(
+    short: Path, source: Path, indexes: Path, one: Searcher, encoder: Encoder, run: Run
+) -> None:
+    with nodes(short, 1) as ray:
+        others = [ray.add(1) for _ in range(3)]
+        options = ("--indexes", indexes, "--name", "many", "--cluster", ray.address)
+
+        # The driver is killed when some shards are finished, and some are not.
+        driver = command("index", source, *options, "--shards", 8)
+        wait_for(lambda: len(finished_shards(indexes / "many")) >= 2)
+        driver.kill()
+        driver.communicate()
+        finished = finished_shards(indexes / "many")
+        assert 2 <= len(finished) < 8
+        assert not (indexes / "many" / "shards.json").exists()
+
+        # A node is killed while it builds.
+        driver = command("index", source, *options, "--shards", 8, "--json")
+        ray.kill(wait_for(lambda: a_building_node(ray, others, driver)))
+        out, err = driver.communicate(timeout=120)
+        assert driver.returncode == 0, err
+        summary = json.loads(out)
+        assert summary["passages"] == len(one._snapshot)
+        assert summary["passages_embedded"] < summary["passages"]
+        for name, when in finished.items():  # they were not built twice
+            assert (shard_path(indexes / "many", name) / "index.seal").stat().st_mtime_ns == when
+
+        with Searcher(indexes / "many", model=encoder) as searcher:
+            assert places(searcher) == places(one)
+            assert set(places(searcher).values()) == {1}
+            for mode in ("hybrid", "dense"):
+                options_of_search: dict[str, Any] = {"k": 10, "mode": mode}
+                for query in QUERIES:
+                    assert_same(searcher.search(query, **options_of_search), one.search(query, **options_of_search))
+
+        # An update touches the shard of the file that has changed; without changes there is nothing to do.
+        before = {shard.name: shard.generation for shard in read_shards(indexes / "many").shards}
+        (source / "docs" / "1.md").write_text("The lighthouse keeper's log.\n")
+        again = run("index", source, *options, "--json")
+        assert again.returncode == 0, again.stderr
+        assert json.loads(again.stdout)["passages_embedded"] == 1
+        after = {shard.name: shard.generation for shard in read_shards(indexes / "many").shards}
+        assert sum(after[name] != generation for name, generation in before.items()) == 1
+        write(source, 1, PARTS)
+        assert run("index", source, *options).returncode == 0
+
+
+def names_of(pids: list[int]) -> list[str]:
+    found = []
+    for pid in pids:
+        try:
+            found.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode())
+        except OSError:
+            continue
+    return found
+
+
+def is_replica(pid: int) -> bool:
+    """Whether a process has a shard open."""
+    return any("ServeReplica:semsearch:two-" in name for name in names_of([pid]))
+
+
+class Serving:
+    """`semsearch serve` on a cluster."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said: list[str] = []
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        self.said += list(self.process.stderr)
+
+    def wait(self) -> None:
+        wait_for(lambda: self.is_serving() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said
+
+    def is_serving(self) -> bool:
+        try:
+            return httpx.get(f"{URL}/readyz", timeout=30).status_code in (200, 503)
+        except httpx.HTTPError:
+            return False
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self._reading.join(60)
+        assert self.process.wait(60) == 0, self.said
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+@contextmanager
+def serving(ray: Nodes, indexes: Path, *options: object, replicas: int) -> Iterator[Serving]:
+    given = ("--indexes", indexes, "--cluster", ray.address, "--replicas", replicas, "--port", PORT)
+    started = Serving(command("serve", "two", *given, *options, program=(str(ROOT / "tests" / "slow_serving.py"),)))
+    try:
+        started.wait()
+        yield started
+        started.end()
+    finally:
+        started.process.kill()
+        started.process.communicate()
+
+
+def ask(query: str, **options: Any) -> httpx.Response:
+    """As the README tells clients: what a lost router leaves without an answer is asked for once more."""
+    for last in (False, True):
+        try:
+            answer = httpx.get(f"{URL}/api/search", params={"query": query, **options}, timeout=40)
+            if answer.status_code < 500 or answer.status_code == 503 or last:
+                return answer
+        except httpx.TransportError:
+            if last:
+                raise
+        time.sleep(0.2)
+    raise AssertionError
+
+
+def hits_of(answer: httpx.Response) -> list[Hit]:
+    assert answer.status_code == 200, answer.text
+    return [Hit(**{**hit, "matches": tuple(map(tuple, hit["matches"]))}) for hit in answer.json()["hits"]]
+
+
+@pytest.fixture(scope="module")
+def two(source: Path, indexes: Path, one: Searcher) -> Path:
+    """An index in two shards."""
+    from semsearch.indexer.sharded import ShardedIndexer
+
+    ShardedIndexer(indexes / "two", shards=2).update(source)
+    return indexes / "two"
+
+
+def test_a_killed_replica_and_a_killed_node(short: Path, two: Path, one: Searcher) -> None:
+    expected = {query: one.search(query, 10) for query in QUERIES}
+    wrong: list[object] = []
+    answered = Counter[int]()
+    stop = threading.Event()
+
+    def client(number: int) -> None:
+        while not stop.is_set():
+            for query in QUERIES[number % 3 :: 2]:
+                try:
+                    assert_same(hits_of(ask(query, k=10)), expected[query])
+                    answered[number] += 1
+                except BaseException as error:
+                    wrong.append(error)
+
+    with nodes(short, 2) as ray:
+        others = [ray.add(2) for _ in range(2)]
+        with serving(ray, two.parent, replicas=2):
+            clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+            for one_client in clients:
+                one_client.start()
+            try:
+                wait_for(lambda: all(answered[number] > 5 for number in range(4)))
+                replicas = {node: [pid for pid in ray.pids(node) if is_replica(pid)] for node in others}
+                least, most = sorted(others, key=lambda node: len(replicas[node]))
+                assert replicas[least]
+                os.kill(replicas[least][0], signal.SIGKILL)
+                before = answered.total()
+                wait_for(lambda: answered.total() > before + 60)
+                ray.kill(most)
+                before = answered.total()
+                wait_for(lambda: answered.total() > before + 100)
+            finally:
+                stop.set()
+                for one_client in clients:
+                    one_client.join()
+    assert not wrong, wrong[:3]
+
+
+def test_a_shard_that_is_nowhere(short: Path, two: Path, one: Searcher) -> None:
+    expected = one.search("river flood", 10)
+    with nodes(short, 2, memory=ROOM_FOR_ONE) as ray:
+        node = ray.add(2, memory=ROOM_FOR_ONE)
+        with serving(ray, two.parent, replicas=1):
+            wait_for(lambda: ask("river flood").status_code == 200)
+            assert_same(hits_of(ask("river flood", k=10)), expected)
+            ray.kill(node)
+            wait_for(lambda: ask("river flood").status_code == 503)
+            refused = ask("river flood")
+            assert "no machine answers for the shard" in refused.json()["error"]["message"]
+            assert refused.headers["retry-after"]
+            node = ray.add(2, memory=ROOM_FOR_ONE)
+            wait_for(lambda: ask("river flood").status_code == 200)
+            assert_same(hits_of(ask("river flood", k=10)), expected)
+        with serving(ray, two.parent, "--allow-partial", replicas=1):
+            wait_for(lambda: ask("river flood").status_code == 200)
+            wait_for(lambda: "missing_shards" not in ask("river flood").json())
+            ray.kill(node)
+            wait_for(lambda: "missing_shards" in ask("river flood").json())
+            partial = ask("river flood", k=50)
+            (missing,) = partial.json()["missing_shards"]
+            first = read_shards(two).shards[1].first
+            assert all((hit.path < first) == (missing == 1) for hit in hits_of(partial))
+            assert hits_of(partial)
+
+
+def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: Path, run: Run) -> None:
+    indexes = ("--indexes", tmp_path)
+    for address, told in (
+        ("nowhere", "HOST:PORT"),
+        (f"{LOOPBACK}:1", "no Ray cluster answers"),
+    ):
+        for asked in (("index", source, *indexes), ("serve", "two", "--indexes", two.parent)):
+            failed = run(*asked, "--cluster", address)
+            assert failed.returncode == 3, failed
+            assert told in failed.stderr
+            assert "Traceback" not in failed.stderr
+    assert run("serve", "two", "--indexes", two.parent, "--replicas", "2").returncode == 2
+    assert run("serve", "two", "--indexes", two.parent, "--cluster", "auto", "--processes", "2").returncode == 2
+    with nodes(short, 1) as ray:
+        failed = run("serve", "two", "--indexes", two.parent, "--cluster", ray.address)
+        assert failed.returncode == 2
+        assert "2 replicas need as many nodes" in failed.stderr
+        Indexer(tmp_path / "plain").update(source / "notes")
+        failed = run("serve", "plain", *indexes, "--cluster", ray.address, "--replicas", "1")
+        assert failed.returncode == 2
+        assert "is not in shards" in failed.stderr
+        failed = run("index", source, *indexes, "--name", "other", "--model", "no/such", "--cluster", ray.address)
+        assert failed.returncode == 3
+        assert "no/such" in failed.stderr
