@@ -60,6 +60,22 @@ def by_id(found: Scored) -> dict[int, float]:
     return dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
 
 
+@pytest.mark.parametrize("count", [20, 500, 3000])
+def test_of_equal_scores_those_with_the_lowest_ids_are_taken(tmp_path: Path, count: int) -> None:
+    texts = {number: "boat" if number % 7 else "boat boat" for number in range(1, count)}
+    # In tantivy's files they stand in another order than that of their ids.
+    shuffled = [int(number) for number in np.random.default_rng(0).permutation(sorted(texts))]
+    lexical = write_lexical(
+        tmp_path, None, "none", removed=(), texts=lambda _: [(n, texts[n]) for n in shuffled], first_new=1
+    )
+    reader = LexicalReader(tmp_path, lexical, whole=True)
+    parsed = reader.parse("boat")
+    assert parsed
+    expected = sorted(texts, key=lambda number: (number % 7 != 0, number))
+    for k in (1, 10, count // 2):
+        assert reader.search(parsed, k).ids.tolist() == expected[:k]
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_scores_are_those_of_a_plain_bm25(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:

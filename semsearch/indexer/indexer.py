@@ -23,6 +23,7 @@ from semsearch.errors import (
 )
 from semsearch.indexer.commit import commit
 from semsearch.indexer.plan import Plan, plan_of
+from semsearch.indexer.pool import Readers
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
 from semsearch.indexer.sources import Changes, Item, Read, Reading, compare, read_documents
@@ -51,6 +52,7 @@ class Indexer:
         device: str = "auto",
         index_type: str | None = None,
         settings: Settings | None = None,
+        readers: Readers | None = None,
     ) -> None:
         """Set up; nothing is read or written yet.
 
@@ -63,6 +65,7 @@ class Indexer:
                 "ivf" for approximate search from a thousand passages on; or a FAISS factory string of what is then
                 searched first, such as "IVF1024,PQ96x4fs" or "HNSW32". None for the index's own, or "auto".
             settings: How files are chosen, read and cut. Files that are read otherwise than before are read again.
+            readers: Keeps the processes that read files for the next index; they end with the update if nothing does.
         """
         self._path = Path(path)
         self._model = model
@@ -70,6 +73,7 @@ class Indexer:
         self._device = device
         self._index_type = index_type
         self._settings = settings or Settings()
+        self._readers = readers
 
     @property
     def path(self) -> Path:
@@ -143,7 +147,7 @@ class Indexer:
             index_type = (old.index_type if old else "auto") if self._index_type is None else self._index_type
             if index_type not in ("auto", "flat", "ivf"):
                 check_factory(index_type, encoder.dim)
-            reading = Reading(encoder, settings)
+            reading = Reading(encoder, settings, self._readers)
             known = {row.path: row for row in writer.database.files()} if old else {}
             changes = Changes(gone=[row.id for row in known.values()] if rebuild else [])
             unread = {} if rebuild else known

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
 from semsearch.corpus.walk import SourceFile
@@ -95,6 +95,36 @@ class WorkerPool:
         while not self._closed.wait(_CHECK_SECONDS):
             for worker in self._workers:
                 worker.end_if_late()
+
+
+class Readers:
+    """Keeps the processes of one reading for the next, as each takes a second of a processor to start."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        self._kept: WorkerPool | None = None
+        self._of: tuple[dict[str, Any], int] | None = None
+
+    @contextmanager
+    def pool(self, setup: dict[str, Any], processes: int) -> Iterator[WorkerPool]:
+        """A pool, as of `WorkerPool`: the one that was kept, if it is of the same setup and number."""
+        pool, self._kept = self._kept, None
+        if pool and self._of != (setup, processes):
+            pool.close()
+            pool = None
+        pool, self._of = pool or WorkerPool(setup, processes), (setup, processes)
+        try:
+            yield pool
+        except BaseException:  # files of a reading that was broken off are still being read
+            pool.close()
+            raise
+        self._kept = pool
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._kept:
+            self._kept.close()
+            self._kept = None
 
 
 class _NotStartedError(Exception):

@@ -19,7 +19,7 @@ from semsearch.encoder.encoder import Encoder
 from semsearch.encoder.processors import processors
 from semsearch.errors import InvalidInputError, UnreadableFileError
 from semsearch.indexer.files import digest_of
-from semsearch.indexer.pool import WorkerPool
+from semsearch.indexer.pool import Readers, WorkerPool
 from semsearch.indexer.settings import Settings
 from semsearch.indexer.worker import ENDS, answers_of, setup_of
 from semsearch.store.analysis import lexical_text
@@ -82,10 +82,11 @@ class Changes:
 class Reading:
     """Reads files and cuts documents for an encoder, whose tokenizer is not loaded before the first."""
 
-    def __init__(self, encoder: Encoder, settings: Settings) -> None:
-        """Take note of the encoder and of how to read."""
+    def __init__(self, encoder: Encoder, settings: Settings, readers: Readers | None = None) -> None:
+        """Take note of the encoder, of how to read, and of what keeps the processes that do, if anything does."""
         self._encoder = encoder
         self._settings = settings
+        self._readers = readers
 
     @cached_property
     def _chunker(self) -> Chunker:
@@ -121,7 +122,8 @@ class Reading:
         encoder, settings = self._encoder, self._settings
         _ = self._chunker  # which refuses settings that cannot be used
         setup = setup_of(encoder.tokenizer, encoder.max_tokens, settings.cutting, settings.read_options)
-        with WorkerPool(setup, min(_PROCESSES, processors(), len(files))) as pool:
+        given = setup, min(_PROCESSES, processors(), len(files))
+        with self._readers.pool(*given) if self._readers else WorkerPool(*given) as pool:
             yield from pool.read(files)
 
 

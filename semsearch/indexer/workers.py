@@ -7,7 +7,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -25,6 +25,7 @@ from semsearch.errors import (
     StorageError,
 )
 from semsearch.indexer.indexer import Indexer
+from semsearch.indexer.pool import Readers
 from semsearch.indexer.report import IndexSummary, Progress
 from semsearch.indexer.settings import Settings
 from semsearch.store.database import Database
@@ -78,10 +79,11 @@ class Built:
 
 
 class Builder:
-    """Builds shards in this process; its models stay loaded from one to the next."""
+    """Builds shards in this process; its models stay loaded from one to the next, and the processes that read stay."""
 
     def __init__(self) -> None:
         self._encoders: dict[tuple[str, str, str], Encoder] = {}
+        self._readers = Readers()
 
     def build(self, job: Job, progress: Callable[[Progress], None]) -> Built:
         """Bring a shard up to date.
@@ -92,7 +94,13 @@ class Builder:
         of = (job.model, job.precision, job.device)
         if of not in self._encoders:
             self._encoders[of] = Encoder(job.model, precision=job.precision, device=job.device)
-        indexer = Indexer(job.folder, model=self._encoders[of], index_type=job.index_type, settings=job.settings)
+        indexer = Indexer(
+            job.folder,
+            model=self._encoders[of],
+            index_type=job.index_type,
+            settings=job.settings,
+            readers=self._readers,
+        )
         job.folder.mkdir(parents=True, exist_ok=True)
         try:
             summary = indexer.update(job.found, progress=progress)
@@ -103,6 +111,10 @@ class Builder:
             skipped = cast("tuple[Skipped, ...]", error.skipped)
             return Built(0, "", Statistics(0, 0), None, removed, skipped)
         return replace(built_in(job.folder), summary=summary, skipped=summary.skipped)
+
+    def close(self) -> None:
+        """End the processes that read."""
+        self._readers.close()
 
 
 def built_in(shard: Path) -> Built:
@@ -135,8 +147,13 @@ def build_all(
     """
     if workers > 1:
         return _Run(jobs, workers, progress).built()
-    builder = Builder()
-    return [builder.build(job, partial(progress, number)) for number, job in enumerate(jobs)]
+    with closing(Builder()) as builder:
+        return [builder.build(job, partial(progress, number)) for number, job in enumerate(jobs)]
+
+
+def largest_first(jobs: Sequence[Job]) -> list[int]:
+    """The numbers of jobs in an order in which none is begun that takes long when all others are done."""
+    return sorted(range(len(jobs)), key=lambda number: -sum(file.size for file in jobs[number].found.files))
 
 
 class _Run:
@@ -146,7 +163,7 @@ class _Run:
         self._jobs = jobs
         self._progress = progress
         self._processes = [_Process(own) for own in _processors(min(workers, len(jobs)))]
-        self._waiting = deque(range(len(jobs)))
+        self._waiting = deque(largest_first(jobs))
         self._under_way: dict[Connection, tuple[_Process, int]] = {}
         self._tries = [0] * len(jobs)
         self._built: dict[int, Built] = {}
@@ -244,8 +261,7 @@ def _serve(connection: Connection, processors: set[int] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which whoever waits for this process gets, too
     if processors:
         os.sched_setaffinity(0, processors)
-    builder = Builder()
-    with suppress(EOFError, OSError):
+    with closing(Builder()) as builder, suppress(EOFError, OSError):
         while True:
             job = connection.recv()
             try:

@@ -71,6 +71,7 @@ def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None] = la
     access.propagate = False
     config = uvicorn.Config(
         app,
+        loop="asyncio",
         http=_Protocol,
         ws="none",
         lifespan="on",

@@ -33,6 +33,11 @@ Ids = Sequence[int] | NDArray[np.int64]
 META = "meta.json"
 # Of so few passages each is scored by itself, rather than the best of all looked through for them.
 _FEW = 2000
+# BM25 scores that are the same as multiples of this count as equal: passages with the same words as often have the same
+# score, but for what adding up costs, which in shards is not the same as in one index.
+ALIKE = 1e-3
+# Passages looked at beyond those that are wanted, at first, and how many times as many at most.
+_BEYOND, _MOST = 64, 16
 
 
 def is_panic(error: BaseException) -> bool:
@@ -214,10 +219,16 @@ class LexicalReader:
         return np.sort(self._best(query, max(1, self.count)).ids)
 
     def _best(self, query: Any, k: int) -> Scored:
+        # Of those that are as good as the last one tantivy takes what comes first in its files: so all of them are
+        # looked at, unless they are very many.
+        wanted = k + _BEYOND
         with self._understood():
-            hits = self._searcher.search(query, k, count=False).hits
+            hits = self._searcher.search(query, wanted, count=False).hits
+            while len(hits) == wanted < _MOST * k and round(hits[-1][0] / ALIKE) == round(hits[k - 1][0] / ALIKE):
+                wanted *= 4
+                hits = self._searcher.search(query, wanted, count=False).hits
             ids = self._searcher.fast_field_values("id", [address for _, address in hits])
-        return best(np.array(ids, np.int64), np.array([score for score, _ in hits], np.float64), k)
+        return best(np.array(ids, np.int64), np.array([score for score, _ in hits], np.float64), k, alike=ALIKE)
 
 
 def _remove_watched(folder: str) -> None:

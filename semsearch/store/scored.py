@@ -23,7 +23,14 @@ class Scored(NamedTuple):
 NONE = Scored(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-def best(ids: NDArray[np.int64], scores: NDArray[np.floating], k: int) -> Scored:
-    """The k with the highest scores, of these in any order."""
-    order = np.lexsort((ids, -scores))[:k]
+def best(ids: NDArray[np.int64], scores: NDArray[np.floating], k: int, *, alike: float = 0.0) -> Scored:
+    """The k with the highest scores, of these in any order.
+
+    Args:
+        ids: Of passages, (n,).
+        scores: Of each, (n,).
+        k: How many.
+        alike: Scores that are the same as multiples of this count as equal, but stay what they are.
+    """
+    order = np.lexsort((ids, -np.rint(scores / alike) if alike else -scores))[:k]
     return Scored(ids[order], scores[order])
