@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import platform
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -202,38 +199,10 @@ def _build(seen: _Seen, processors: int, number: int, job: Job, reports: Any) ->
     use_at_most(processors)
     try:
         seen.check(job)
-        with _own_processors(processors), _Telling(reports, number) as telling:
+        with _Telling(reports, number) as telling:
             return _built_when_free(job, telling.tell)
     except SemsearchError as error:
         return error
-
-
-@contextmanager
-def _own_processors(count: int) -> Iterator[None]:
-    """Run on so many processors that no other task of this machine runs on, if there are as many.
-
-    A task that the system moves from one to another takes about a tenth longer.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    there = os.sched_getaffinity(0)
-    claims = Path(tempfile.gettempdir()) / f"semsearch-{os.getuid()}"
-    claims.mkdir(mode=0o700, exist_ok=True)
-    with ExitStack() as stack:
-        own: set[int] = set()
-        for number in sorted(there):
-            claim = stack.enter_context((claims / f"processor-{number}").open("ab"))
-            with suppress(BlockingIOError):  # another task has it
-                if len(own) < count:
-                    fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    own.add(number)
-        if len(own) == count:
-            os.sched_setaffinity(0, own)
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, there)
 
 
 def _built_when_free(job: Job, tell: Callable[[Progress], None]) -> Built:

@@ -17,7 +17,7 @@ from semsearch.query.facets import Facets, joined
 from semsearch.query.sharing import Shared
 from semsearch.query.snapshot import Snapshot
 from semsearch.store.files import REMEDY
-from semsearch.store.lexical import ALIKE
+from semsearch.store.lexical import BITS
 from semsearch.store.manifest import StoredPassage
 from semsearch.store.scored import Scored, best
 from semsearch.store.shards import Shard, Shards, read_shards, shard_path
@@ -86,7 +86,7 @@ class ShardedSnapshot(Shared):
         found = list(zip(self._parts, self._each(lambda part: part.find(searches)), strict=True))
         return [
             Found(
-                _joined([(number, of_part[at].best) for number, of_part in found], search.best, alike=ALIKE),
+                _joined([(number, of_part[at].best) for number, of_part in found], search.best, bits=BITS),
                 _joined([(number, of_part[at].nearest) for number, of_part in found], search.nearest),
             )
             for at, search in enumerate(searches)
@@ -225,6 +225,6 @@ def _joined_look(looks: Sequence[Look]) -> Look:
     )
 
 
-def _joined(found: Sequence[tuple[int, Scored]], k: int, *, alike: float = 0.0) -> Scored:
+def _joined(found: Sequence[tuple[int, Scored]], k: int, *, bits: int | None = None) -> Scored:
     ids = np.concatenate([one.ids + (number << _SHIFT) for number, one in found])
-    return best(ids, np.concatenate([one.scores for _, one in found]), k, alike=alike)
+    return best(ids, np.concatenate([one.scores for _, one in found]), k, bits=bits)

@@ -27,17 +27,17 @@ from semsearch.store.catalog import LEXICAL
 from semsearch.store.files import REMEDY, check_file, check_size
 from semsearch.store.manifest import Lexical
 from semsearch.store.rest import REST, Rest, Statistics
-from semsearch.store.scored import NONE, Scored, best
+from semsearch.store.scored import NONE, Scored, best, rounded
 
 Ids = Sequence[int] | NDArray[np.int64]
 META = "meta.json"
 # Of so few passages each is scored by itself, rather than the best of all looked through for them.
 _FEW = 2000
-# BM25 scores that are the same as multiples of this count as equal: passages with the same words as often have the same
-# score, but for what adding up costs, which in shards is not the same as in one index.
-ALIKE = 1e-3
-# Passages looked at beyond those that are wanted, at first, and how many times as many at most.
-_BEYOND, _MOST = 64, 16
+# BM25 scores count as equal that are the same with mantissas of so many bits: passages that have the same words equally
+# often have the same score, but for what adding up costs, which in shards is not as in one index.
+BITS = 13
+# Passages looked at beyond those that are wanted, at first; and where so many were, no more are.
+_BEYOND, _MOST = 64, 5000
 
 
 def is_panic(error: BaseException) -> bool:
@@ -224,11 +224,17 @@ class LexicalReader:
         wanted = k + _BEYOND
         with self._understood():
             hits = self._searcher.search(query, wanted, count=False).hits
-            while len(hits) == wanted < _MOST * k and round(hits[-1][0] / ALIKE) == round(hits[k - 1][0] / ALIKE):
+            while (
+                len(hits) == wanted < _MOST * k and np.ptp(rounded(np.array([hits[k - 1][0], hits[-1][0]]), BITS)) == 0
+            ):
                 wanted *= 4
                 hits = self._searcher.search(query, wanted, count=False).hits
             ids = self._searcher.fast_field_values("id", [address for _, address in hits])
-        return best(np.array(ids, np.int64), np.array([score for score, _ in hits], np.float64), k, alike=ALIKE)
+        return best(np.array(ids, np.int64), np.array([score for score, _ in hits], np.float64), k, bits=BITS)
+
+
+def _equal(*scores: float) -> bool:
+    return len(np.unique(rounded(np.array(scores), BITS))) == 1
 
 
 def _remove_watched(folder: str) -> None:
