@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
+
+# What the paths of documents are relative to: a folder of this machine, or the URL of one of an object store.
+Root: TypeAlias = Path | str
+
+
+def root_of(text: str) -> Root:
+    """A root as an index has it written down."""
+    return text if "://" in text else Path(text)
 
 
 @dataclass(frozen=True, slots=True)

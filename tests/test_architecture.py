@@ -45,6 +45,7 @@ HOMES = {
         for name in ("__init__", "commands", "evaluating", "indexing", "options", "output", "searching", "serving")
     },
     "fastapi": {"server/app.py"},
+    "fsspec": {"cluster/objects.py"},
     "mcp": {"server/mcp.py"},
     "mcp_types": {"server/mcp.py"},
     "prometheus_client": {"server/metrics.py"},

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import fsspec
 import httpx
 import pytest
 from conftest import ROOT, Run
@@ -30,7 +34,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("ray")
 
 T = TypeVar("T")
-PORT = 8901
+PORT, STORE_PORT = 8901, 8902
 URL = f"http://{LOOPBACK}:{PORT}"
 DOCUMENTS, PARTS = 360, 10
 # Bytes of memory of a node that has room for one replica of a small shard and no second.
@@ -235,7 +239,7 @@ class Serving:
 
 
 @contextmanager
-def serving(ray: Nodes, indexes: Path, *options: object, replicas: int) -> Iterator[Serving]:
+def serving(ray: Nodes, indexes: object, *options: object, replicas: int) -> Iterator[Serving]:
     given = ("--indexes", indexes, "--cluster", ray.address, "--replicas", replicas, "--port", PORT)
     started = Serving(command("serve", "two", *given, *options, program=(str(ROOT / "tests" / "slow_serving.py"),)))
     try:
@@ -341,6 +345,77 @@ def test_a_shard_that_is_nowhere(short: Path, two: Path, one: Searcher) -> None:
             assert hits_of(partial)
 
 
+@contextmanager
+def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A store of our own that speaks S3, empty but for a bucket."""
+    for name, value in (
+        ("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{STORE_PORT}"),
+        ("AWS_ACCESS_KEY_ID", "somebody"),
+        ("AWS_SECRET_ACCESS_KEY", "a secret"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    options = ["-m", "moto.server", "-H", LOOPBACK, "-p", str(STORE_PORT)]
+    process = subprocess.Popen([sys.executable, *options], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: is_open(STORE_PORT))
+        store = fsspec.filesystem("s3", skip_instance_cache=True)
+        store.mkdir("bucket")
+        yield store
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def test_an_object_store(short: Path, source: Path, one: Searcher, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store(monkeypatch) as store, nodes(short, 2) as ray:
+        for path in source.rglob("*.*"):
+            store.pipe_file(f"bucket/texts/{path.relative_to(source).as_posix()}", path.read_bytes())
+        store.pipe_file("bucket/texts/.semsearchignore", b"secret.md\n")
+        store.pipe_file("bucket/texts/docs/secret.md", b"The river is at the secret mill.")
+        store.pipe_file("bucket/texts/docs/a//b.md", b"No file can have this name.")
+        indexes = "s3://bucket/indexes"
+        command_line = ("index", "s3://bucket/texts", "--indexes", indexes, "--name", "two", "--shards", "2")
+        command_line += ("--cluster", ray.address, "--json")
+        made = run(*command_line)
+        assert made.returncode == 0, made.stderr
+        first = json.loads(made.stdout)
+        assert first["documents"] == DOCUMENTS
+        assert first["passages"] == len(one._snapshot)
+        assert first["path"] == f"{indexes}/two"
+        reasons = {skipped["path"]: skipped["reason"] for skipped in first["skipped"]}
+        assert reasons["docs/secret.md"] == "ignored by .semsearchignore"
+        assert reasons["docs/a//b.md"] == "not the name of a file"
+        time.sleep(2.1)  # what was written in the tick of the clock in which it was read is read again
+        again = json.loads(run(*command_line).stdout)
+        assert again["passages_embedded"] == 0
+        before = json.loads(run(*command_line).stdout)
+        with serving(ray, indexes, replicas=1):
+            wait_for(lambda: ask("river flood").status_code == 200)
+            for query in QUERIES:
+                assert_same(hits_of(ask(query, k=10)), one.search(query, 10))
+            store.pipe_file("bucket/texts/docs/new.md", b"The lighthouse keeper's log.")
+            changed = json.loads(run(*command_line).stdout)
+            assert changed["passages_embedded"] == 1
+            assert changed["generation"] == before["generation"] + 1
+            wait_for(lambda: [hit.path for hit in hits_of(ask("lighthouse", k=1))] == ["docs/new.md"])
+        # Of the shard that changed what was there before goes with the next commit.
+        store.rm("bucket/texts/docs/new.md")
+        assert json.loads(run(*command_line).stdout)["files_removed"] == 1
+        store.invalidate_cache()
+        assert len(store.ls("bucket/indexes/two/shards")) == 3
+        failed = run("index", "s3://bucket/nothing", *command_line[2:])
+        assert failed.returncode == 3
+        assert "no object in 's3://bucket/nothing'" in failed.stderr
+        assert "needs --cluster" in run("index", "s3://bucket/texts").stderr
+        assert "is a URL" in run("query", "river", "--indexes", indexes).stderr
+
+
 def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: Path, run: Run) -> None:
     indexes = ("--indexes", tmp_path)
     for address, told in (
@@ -352,6 +427,15 @@ def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: 
             assert failed.returncode == 3, failed
             assert told in failed.stderr
             assert "Traceback" not in failed.stderr
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^semsearch (.*) --cluster 10\.0\.0\.1:6379$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    for given in commands:  # they are understood, to where the cluster is looked for
+        (tmp_path / "docs").mkdir(exist_ok=True)
+        paths = given.replace("/shared/indexes", str(two.parent)).replace("/shared", str(tmp_path))
+        options = shlex.split(paths.replace("serve docs", "serve two"))
+        failed = run(*options, "--cluster", f"{LOOPBACK}:1", SEMSEARCH_API_KEY="KEY")
+        assert "no Ray cluster answers" in failed.stderr
     assert run("serve", "two", "--indexes", two.parent, "--replicas", "2").returncode == 2
     assert run("serve", "two", "--indexes", two.parent, "--cluster", "auto", "--processes", "2").returncode == 2
     with nodes(short, 1) as ray:

@@ -6,21 +6,20 @@ import dataclasses
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from semsearch.cli import output
-from semsearch.cli.options import Size, indexes_option, json_option, together
+from semsearch.cli.options import Place, Size, indexes_option, indexes_or_url_option, json_option, together
 from semsearch.errors import InvalidInputError, UnreadableFileError
 
 if TYPE_CHECKING:
     from semsearch.indexer.indexer import Indexer
-    from semsearch.indexer.sharded import Build, ShardedIndexer
+    from semsearch.indexer.report import IndexSummary
+    from semsearch.indexer.sharded import ShardedIndexer
     from semsearch.types import Document
 
 # More than this is asked about before it is indexed.
@@ -72,9 +71,9 @@ _making = together(
 
 
 @click.command()
-@_paths
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=Place(url=True))
 @_name
-@indexes_option
+@indexes_or_url_option
 @_making
 @click.option(
     "--shards", type=click.IntRange(1), help="Divide a new index into so many; as many as workers if not given."
@@ -89,9 +88,9 @@ _making = together(
 @click.option("-v", "--verbose", is_flag=True, help="List each file that was skipped, and why.")
 @json_option
 def index(
-    paths: tuple[Path, ...],
+    paths: tuple[Any, ...],
     name: str | None,
-    indexes: Path,
+    indexes: Any,
     cluster: str | None,
     rebuild: bool,
     dry_run: bool,
@@ -106,22 +105,32 @@ def index(
     these options.
 
     With --shards, --workers or --cluster an index is divided into shards, which are built side by side and searched as
-    one.
+    one. With --cluster PATH, and --indexes, may be the URL of a folder of an object store, such as s3://bucket/folder.
     """
     from_stdin = paths == _STDIN
     if from_stdin and (making["shards"] or making["workers"] or cluster):
         raise click.UsageError("what comes in on stdin is one document, and cannot be divided into shards")
     name = "stdin" if from_stdin and name is None else name
+    by_url = any(isinstance(one, str) for one in (*paths, indexes))
+    if by_url and (dry_run or not cluster):
+        raise click.UsageError(
+            "--dry-run looks at files, not at an object store"
+            if dry_run
+            else "an object store needs --cluster, whose nodes read from it and write to it"
+        )
     if dry_run:
         if from_stdin:
             raise click.UsageError("--dry-run looks at files; what comes in on stdin is none")
         plan = indexer_of(indexes, name, paths, **making).plan(paths)
         output.print_json(dataclasses.asdict(plan)) if as_json else output.print_plan(plan)
         return
-    with _building(cluster, making) as building:
-        indexer = indexer_of(indexes, name, paths, **building)
+    if not by_url:
+        indexer = indexer_of(indexes, name, paths, **making)
         if not yes and not from_stdin:
             ask_if_much(indexer, paths)
+    if cluster:
+        summary = _update_on(cluster, indexes, _name_of(name, paths), paths, rebuild=rebuild, **making)
+    else:
         source: Any = [_stdin()] if from_stdin else paths
         with output.progress_bar() as progress:
             summary = indexer.update(source, rebuild=rebuild, progress=progress)
@@ -134,20 +143,34 @@ def index(
             click.echo(output.printable(f"skipped {skipped.path}: {skipped.reason}"), err=True)
 
 
-@contextmanager
-def _building(cluster: str | None, making: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """How an index is made, and by whom: this machine, or a cluster while it is connected."""
-    if cluster is None:
-        yield making
-        return
+def _update_on(
+    cluster: str,
+    indexes: Path | str,
+    name: str,
+    paths: Sequence[Path | str],
+    *,
+    rebuild: bool,
+    workers: int | None,
+    shards: int | None,
+    **making: Any,
+) -> IndexSummary:
+    """Bring an index up to date on a cluster."""
     try:
-        from semsearch.cluster.building import build_all, workers_of
         from semsearch.cluster.connection import connected
+        from semsearch.cluster.indexing import update
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--cluster needs {error.name}; install it: pip install 'semsearch[cluster]'") from None
-    with connected(cluster):
-        workers = workers_of(making["workers"], making["device"])
-        yield {**making, "workers": workers.count, "build": partial(build_all, workers)}
+    index = f"{indexes.rstrip('/')}/{name}" if isinstance(indexes, str) else str(indexes / name)
+    with connected(cluster), output.progress_bar() as progress:
+        return update(
+            index,
+            [str(one) for one in paths],
+            workers=workers,
+            shards=shards,
+            rebuild=rebuild,
+            progress=progress,
+            **_making_of(making),
+        )
 
 
 @click.command()
@@ -203,36 +226,47 @@ def indexer_of(
     *,
     shards: int | None = None,
     workers: int | None = None,
-    build: Build | None = None,
     **making: Any,
 ) -> Indexer | ShardedIndexer:
     """The indexer of what these paths make: an index of that name, or of the only folder's or file's own."""
+    folder = indexes / _name_of(name, paths)
+
+    from semsearch.indexer.indexer import Indexer
+    from semsearch.store.shards import is_in_shards
+
+    own = _making_of(making)
+    if shards is None and workers is None and not is_in_shards(folder):
+        return Indexer(folder, **own)
+
+    from semsearch.indexer.sharded import ShardedIndexer
+
+    return ShardedIndexer(folder, shards=shards, workers=workers or 1, **own)
+
+
+def _name_of(name: str | None, paths: Sequence[Path | str]) -> str:
+    """The name of the index that these paths make."""
     from semsearch.store.catalog import check_name
 
     if name is None:
         if len(paths) > 1:
             raise click.UsageError("several paths make one index; name it with --name")
-        resolved = paths[0].resolve()
-        name = resolved.name if resolved.is_dir() else resolved.stem
-    folder = indexes / check_name(name)
+        if isinstance(paths[0], str):
+            name = paths[0].rstrip("/").rpartition("/")[2]
+        else:
+            resolved = paths[0].resolve()
+            name = resolved.name if resolved.is_dir() else resolved.stem
+    return check_name(name)
 
-    from semsearch.indexer.indexer import Indexer
+
+def _making_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of how an index is made, as an indexer takes them."""
     from semsearch.indexer.settings import Settings
-    from semsearch.store.shards import is_in_shards
 
-    own: dict[str, Any] = {
-        key: making.pop(key) for key in ("model", "precision", "device", "index_type") if key in making
-    }
-    lists = {key: making.pop(key) or None for key in ("include", "exclude") if key in making}
-    settings = Settings(**lists, **making)
-    if shards is None and workers is None and not is_in_shards(folder):
-        return Indexer(folder, settings=settings, **own)
-
-    from semsearch.indexer.sharded import ShardedIndexer
-
-    if build:
-        own["build"] = build
-    return ShardedIndexer(folder, shards=shards, workers=workers or 1, settings=settings, **own)
+    of_indexer = ("model", "precision", "device", "index_type")
+    own = {key: given[key] for key in of_indexer if key in given}
+    lists = {key: given[key] or None for key in ("include", "exclude") if key in given}
+    others = {key: value for key, value in given.items() if key not in (*own, *lists)}
+    return {**own, "settings": Settings(**lists, **others)}
 
 
 def ask_if_much(indexer: Indexer | ShardedIndexer, paths: Sequence[Path]) -> None:

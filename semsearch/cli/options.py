@@ -11,14 +11,35 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-indexes_option = click.option(
-    "--indexes",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("indexes"),
-    envvar="SEMSEARCH_INDEXES",
-    show_default=True,
-    help="Folder that the indexes are in (also SEMSEARCH_INDEXES).",
-)
+
+class Place(click.Path):
+    """A path, or where it is allowed the URL of an object store."""
+
+    def __init__(self, *, url: bool = False, **how: Any) -> None:
+        super().__init__(path_type=Path, **how)
+        self._url = url
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As a path, or as text if it is a URL."""
+        if isinstance(value, str) and "://" in value:
+            if not self._url:
+                self.fail(f"{value!r} is a URL, which `index` and `serve` can use with --cluster alone", param, ctx)
+            return value
+        return super().convert(value, param, ctx)
+
+
+def _indexes(*, url: bool = False) -> Callable[[Command], Command]:
+    return click.option(
+        "--indexes",
+        type=Place(url=url, file_okay=False),
+        default=Path("indexes"),
+        envvar="SEMSEARCH_INDEXES",
+        show_default=True,
+        help=f"Folder that the indexes are in{', or with --cluster its URL' if url else ''} (also SEMSEARCH_INDEXES).",
+    )
+
+
+indexes_option, indexes_or_url_option = _indexes(), _indexes(url=True)
 index_option = click.option("-i", "--index", "name", help="Name of the index; may be left out if there is only one.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 

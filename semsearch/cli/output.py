@@ -11,7 +11,6 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from semsearch.indexer.report import IndexSummary, Progress
     from semsearch.query.excerpt import Excerpt
     from semsearch.store.catalog import IndexInfo
-    from semsearch.types import Hit
+    from semsearch.types import Hit, Root
 
 _SNIPPET_LINES = 3
 # Around words of the query, in text that has no such characters of its own any more.
@@ -50,7 +49,7 @@ def print_question(text: str) -> None:
     _print(click.style(printable(f"## {text}"), bold=True))
 
 
-def print_hits(hits: Sequence[Hit], root: Path, *, explain: bool = False, context: Context | None = None) -> None:
+def print_hits(hits: Sequence[Hit], root: Root, *, explain: bool = False, context: Context | None = None) -> None:
     """Print hits for people: `path:line` that editors and terminals can jump to, score, heading, snippet.
 
     Args:
@@ -234,8 +233,10 @@ def progress_bar() -> Iterator[Callable[[Progress], None] | None]:
         yield update
 
 
-def _jumpable(root: Path, path: str) -> str:
+def _jumpable(root: Root, path: str) -> str:
     """The path as it opens from here: relative if that is shorter, else absolute."""
+    if isinstance(root, str):
+        return f"{root}/{path}"
     absolute = str(root / path)
     try:
         relative = os.path.relpath(absolute)

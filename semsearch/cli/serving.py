@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from semsearch.cli import output
 from semsearch.cli.indexing import ask_if_much, indexer_of
-from semsearch.cli.options import Command, indexes_option, together
+from semsearch.cli.options import Command, indexes_option, indexes_or_url_option, together
 from semsearch.encoder.processors import processors
 from semsearch.errors import IndexNotFoundError, SemsearchError
 
@@ -64,7 +64,7 @@ def _address(port: int) -> Callable[[Command], Command]:
 
 @click.command()
 @click.argument("given", metavar="[INDEX]...", nargs=-1)
-@indexes_option
+@indexes_or_url_option
 @_names
 @_address(8765)
 @click.option(
@@ -101,7 +101,7 @@ def _address(port: int) -> Callable[[Command], Command]:
 def serve(
     context: click.Context,
     given: tuple[str, ...],
-    indexes: Path,
+    indexes: Any,
     names: tuple[str, ...],
     host: str,
     port: int,
@@ -129,6 +129,8 @@ def serve(
     With --cluster the shards of the indexes are on the nodes of a Ray cluster, each of which listens at the address.
     """
     names = tuple(dict.fromkeys((*given, *names)))
+    if isinstance(indexes, str) and cluster is None:
+        raise click.UsageError("an object store needs --cluster, whose nodes read from it")
     _check_cluster_options(context, cluster)
     _share_processors()
     try:
@@ -140,10 +142,12 @@ def serve(
     from semsearch.server.service import Service
 
     if cluster is not None:
-        _check(host, api_key, indexes, names)
-        served = tuple(names or Searchers(indexes).names())
+        by_url = isinstance(indexes, str)
+        _check(host, api_key, indexes, () if by_url else names)
+        served = names if by_url or names else tuple(Searchers(indexes).names())
+        where = indexes.rstrip("/") if by_url else str(indexes.resolve())
         making = (model, reranker, threads, queue, tuple(_allowed(host, hosts)), origins, api_key)
-        _serve_on(cluster, host, port, indexes.resolve(), served, replicas, allow_partial, *making)
+        _serve_on(cluster, host, port, where, served, replicas, allow_partial, *making)
         return
     keeping = _Keeping(indexes, names[0] if len(names) == 1 else None, watched, model) if watched else None
     own = keeping.name if keeping else None  # which need not be there yet
@@ -183,7 +187,7 @@ def _check_cluster_options(context: click.Context, cluster: str | None) -> None:
             raise click.UsageError(f"{option.opts[0]} does nothing {'with' if cluster else 'without'} --cluster")
 
 
-def _serve_on(cluster: str, host: str, port: int, indexes: Path, names: tuple[str, ...], *how: Any) -> None:
+def _serve_on(cluster: str, host: str, port: int, indexes: str, names: tuple[str, ...], *how: Any) -> None:
     """Serve on a cluster until a signal comes."""
     try:
         from semsearch.cluster.connection import connected
@@ -191,7 +195,7 @@ def _serve_on(cluster: str, host: str, port: int, indexes: Path, names: tuple[st
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--cluster needs {error.name}; install it: pip install 'semsearch[cluster]'") from None
     if not names:
-        raise IndexNotFoundError(f"no index in {str(indexes)!r}; make one: semsearch index FOLDER --cluster ADDRESS")
+        raise IndexNotFoundError(f"name the indexes of {indexes!r} to serve; semsearch index --cluster makes them")
     stop = threading.Event()
     with connected(cluster):
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
+import secrets
+import shutil
+import socket
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayError, RayTaskError
 
 from semsearch import __version__
+from semsearch.cluster.objects import ObjectFolder
+from semsearch.cluster.places import ObjectUpdate
+from semsearch.corpus.walk import Walk
 from semsearch.encoder.processors import use_at_most
-from semsearch.errors import ClusterError, IndexLockedError, SemsearchError
+from semsearch.errors import ClusterError, IndexLockedError, IndexNotFoundError, SemsearchError
 from semsearch.indexer.report import Progress
+from semsearch.indexer.settings import Settings
+from semsearch.indexer.sources import looks_unchanged
 from semsearch.indexer.workers import Builder, Built, Job, largest_first
-from semsearch.store.shards import PLAN, SHARDS, index_of
+from semsearch.store.database import Database
+from semsearch.store.manifest import FileRow
+from semsearch.store.rest import REST
+from semsearch.store.shards import FOLDER, PLAN, SHARDS, index_of
 
 # So often a shard is tried anew after its node, or its process, has ended.
 _RETRIES = 5
 # Processors that one worker uses if nothing is said: with fewer there are more models in memory, with more its threads
 # wait for each other.
 _PROCESSORS = 4
+# Bytes of a datagram at most.
+_DATAGRAM = 4096
 # Seconds between two looks at how far the shards are, and between two things that a worker says of one.
 _LOOK_SECONDS, _TELL_SECONDS = 0.3, 0.2
 # Seconds for a process to let go of a shard whose node, or driver, has just been lost.
@@ -38,11 +55,13 @@ class Workers:
 
     Attributes:
         count: How many workers.
+        are_wanted: Whether there are to be no more, also if the cluster grows.
         processors: How many each has.
         gpus: How many each has, 0 or 1.
     """
 
     count: int
+    are_wanted: bool
     processors: int
     gpus: int
 
@@ -63,25 +82,35 @@ def workers_of(wanted: int | None, device: str) -> Workers:
     if not processors:
         raise ClusterError("no node of the Ray cluster has a processor for tasks; start one with: ray start --num-cpus")
     if gpus:
-        return Workers(wanted or gpus, 1, 1)
+        return Workers(wanted or gpus, wanted is not None, 1, 1)
     if wanted is None:
         each = min(_PROCESSORS, processors[0])
-        return Workers(sum(there // each for there in processors), each, 0)
+        return Workers(sum(there // each for there in processors), False, each, 0)
     fits = (each for each in range(processors[-1], 1, -1) if sum(there // each for there in processors) >= wanted)
-    return Workers(wanted, next(fits, 1), 0)
+    return Workers(wanted, True, next(fits, 1), 0)
 
 
-def build_all(workers: Workers, jobs: Sequence[Job], _: int, progress: Callable[[int, Progress], None]) -> list[Built]:
+def build_all(
+    workers: Workers,
+    source: ObjectFolder | None,
+    update: ObjectUpdate | None,
+    jobs: Sequence[Job],
+    _: int,
+    progress: Callable[[int, Progress], None],
+) -> list[Built]:
     """Bring shards up to date, as of `indexer.workers.build_all`, on the cluster that is connected.
 
-    Every node must find the index and the source under the same path as this machine.
+    Args:
+        workers: What builds at once.
+        source: Where the files are; None where every node finds them under the same path as this machine.
+        update: That of an index of an object store; None where every node finds the index under the same path.
+        jobs: What is to be done.
+        progress: Is given a job's number and how far it is.
 
     Raises:
         SemsearchError: As of `Indexer.update`.
         ClusterError: A node does not find them, has another semsearch, or one after the other was lost.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    reports = ray.remote(num_cpus=0, max_restarts=-1)(_Reports).options(scheduling_strategy=here).remote()
     options = {
         "num_cpus": workers.processors,
         "num_gpus": workers.gpus,
@@ -89,33 +118,30 @@ def build_all(workers: Workers, jobs: Sequence[Job], _: int, progress: Callable[
         "scheduling_strategy": "SPREAD",
     }
     task = ray.remote(_build)
-    seen = _Seen.of(jobs[0])
-    under_way = {
-        task.options(name=f"shard {number}", **options).remote(
-            seen, workers.processors, number, _anywhere(jobs[number]), reports
-        ): number
-        for number in largest_first(jobs)
-    }
+    hearing = _Hearing()
+    if update:
+        update.begin()
+    places = _Places(source, update.index if update else None, __version__, b"" if update else _manifest(jobs[0]))
+    waiting = deque(largest_first(jobs))
+    at_once = workers.count if workers.are_wanted else len(jobs)
+    under_way: dict[Any, int] = {}
     built: dict[int, Built] = {}
     try:
-        while under_way:
+        while waiting or under_way:
+            while waiting and len(under_way) < at_once:
+                number = waiting.popleft()
+                given = places, workers.processors, number, _anywhere(jobs[number]), hearing.address
+                under_way[task.options(name=f"shard {number}", **options).remote(*given)] = number
             done = ray.wait(list(under_way), timeout=_LOOK_SECONDS)[0]
-            _pass_on(reports, progress)
+            hearing.pass_on(progress)
             for one in done:
                 number = under_way.pop(one)
                 built[number] = _built(one, jobs[number])
-        _pass_on(reports, progress)
     finally:
+        hearing.close()
         for one in under_way:
             ray.cancel(one, force=True)
-        ray.kill(reports)
     return [built[number] for number in range(len(jobs))]
-
-
-def _pass_on(reports: Any, progress: Callable[[int, Progress], None]) -> None:
-    with suppress(RayError, GetTimeoutError):  # it was lost with its node, and is started anew
-        for number, said in ray.get(reports.take.remote(), timeout=1.0).items():
-            progress(number, said)
 
 
 def _built(done: Any, job: Job) -> Built:
@@ -143,64 +169,144 @@ def _anywhere(job: Job) -> Job:
     return replace(job, folder=job.folder.resolve(), model=str(model.resolve()) if model.is_dir() else job.model)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a driver sees, and every node must see, too: the version of semsearch, and what the index's manifest is."""
+def _manifest(job: Job) -> bytes:
+    """What says which shards there are, or are going to be."""
+    index = index_of(job.folder)
+    plan = index / PLAN
+    return (plan if plan.exists() else index / SHARDS).read_bytes()
 
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a build reads and writes.
+
+    Attributes:
+        source, index: As of `build_all`; None where it is on a file system that the nodes share.
+        version: Of semsearch, as the driver has it.
+        manifest: As the driver sees it, where the index is on a shared file system.
+    """
+
+    source: ObjectFolder | None
+    index: ObjectFolder | None
     version: str
     manifest: bytes
 
-    @classmethod
-    def of(cls, job: Job) -> _Seen:
-        index = index_of(job.folder)
-        plan = index / PLAN
-        return cls(__version__, (plan if plan.exists() else index / SHARDS).read_bytes())
-
     def check(self, job: Job) -> None:
         """See that this node is fit for a job."""
-        name = platform.node()
+        node = platform.node()
         if self.version != __version__:
             raise ClusterError(
-                f"the node {name!r} has semsearch {__version__}, the command {self.version}; install the same on all"
+                f"the node {node!r} has semsearch {__version__}, the command {self.version}; install the same on all"
             )
-        index = index_of(job.folder)
-        try:
-            same = _Seen.of(job) == self
-        except OSError:
-            same = False
-        if not same or not job.found.root.is_dir():
-            missing = index if not same else job.found.root
+        missing = None
+        if not self.source and not job.found.root.is_dir():
+            missing = job.found.root
+        if not self.index:
+            try:
+                same = _manifest(job) == self.manifest
+            except OSError:
+                same = False
+            missing = missing if same else index_of(job.folder)
+        if missing:
             raise ClusterError(
-                f"the node {name!r} does not see {str(missing)!r} as this machine does; it must be on a file system "
+                f"the node {node!r} does not see {str(missing)!r} as this machine does; it must be on a file system "
                 "that all nodes share, under the same path"
             )
 
+    def build(self, job: Job, tell: Callable[[Progress], None]) -> Built:
+        """Build a shard, in a folder of this node if it is in no shared one."""
+        with tempfile.TemporaryDirectory(prefix="semsearch-") as name:
+            local = replace(job, folder=Path(name, "shard")) if self.index else job
+            if self.index:
+                self.index.fetch_whole(f"{FOLDER}/{job.folder.name}", local.folder)
+            before, known = _known(local)
+            if self.source:
+                local = replace(local, found=_fetched(self.source, job.found, known, Path(name, "files")))
+            built = _built_when_free(local, tell)
+            if self.index and built.generation not in (0, before):
+                # What is there stays as it is for those who read it, and until the manifest names the other.
+                new = uuid.uuid4().hex if before else job.folder.name
+                shutil.rmtree(local.folder / REST, ignore_errors=True)
+                self.index.put_whole(local.folder, f"{FOLDER}/{new}")
+                built = replace(built, name=new)
+            return built
 
-class _Reports:
-    """How far shards are, as whoever builds them says."""
+
+def _known(job: Job) -> tuple[int, dict[str, FileRow]]:
+    """The generation of a shard, 0 if it has none, and the files that it knows and trusts."""
+    with suppress(IndexNotFoundError), Database.open_for_reading(job.folder) as database:
+        head = database.head()
+        alike = job.settings.reads_like(Settings.from_json(head.settings))
+        return head.generation, {row.path: row for row in database.files()} if alike else {}
+    return 0, {}
+
+
+def _fetched(source: ObjectFolder, found: Walk, known: Mapping[str, FileRow], into: Path) -> Walk:
+    """What was found, with those files in a folder of this machine that are not as the index knows them."""
+    into.mkdir()
+    changed = [one for one in found.files if one.name not in known or not looks_unchanged(one, known[one.name])]
+    try:
+        source.fetch([one.name for one in changed], into)
+    except FileNotFoundError:  # one has gone since
+        for one in changed:
+            with suppress(FileNotFoundError):
+                source.fetch([one.name], into)
+    for one in changed:
+        with suppress(FileNotFoundError):
+            os.utime(into / one.name, ns=(one.mtime_ns, one.mtime_ns))
+    return replace(found, root=into, files=[replace(one, path=into / one.name) for one in found.files])
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a driver hears how far shards are, and what shows that it is its own tasks that say so."""
+
+    host: str
+    port: int
+    token: str
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+
+class _Hearing:
+    """Hears how far shards are, by datagrams: one that is lost is not missed, and nothing waits for it."""
 
     def __init__(self) -> None:
-        self._said: dict[int, Progress] = {}
+        address = _Address(ray.util.get_node_ip_address(), 0, secrets.token_hex())
+        self._socket = socket.socket(address.family, socket.SOCK_DGRAM)
+        self._socket.bind((address.host, address.port))
+        self._socket.setblocking(False)
+        self.address = replace(address, port=self._socket.getsockname()[1])
 
-    def tell(self, number: int, said: Progress) -> None:
-        self._said[number] = said
+    def pass_on(self, progress: Callable[[int, Progress], None]) -> None:
+        """Pass on what came last of each shard."""
+        said: dict[int, Progress] = {}
+        with suppress(BlockingIOError):
+            while True:
+                with suppress(ValueError, TypeError):  # a stranger's
+                    token, number, *values = json.loads(self._socket.recv(_DATAGRAM))
+                    if token == self.address.token:
+                        said[number] = Progress(*values)
+        for number, one in said.items():
+            progress(number, one)
 
-    def take(self) -> dict[int, Progress]:
-        said, self._said = self._said, {}
-        return said
+    def close(self) -> None:
+        self._socket.close()
 
 
 # Of this process, in which one task follows the other.
 _builder = Builder()
 
 
-def _build(seen: _Seen, processors: int, number: int, job: Job, reports: Any) -> Built | SemsearchError:
+def _build(places: _Places, processors: int, number: int, job: Job, address: _Address) -> Built | SemsearchError:
     """Build a shard on a node."""
     use_at_most(processors)
     try:
-        seen.check(job)
-        with _Telling(reports, number) as telling:
-            return _built_when_free(job, telling.tell)
+        places.check(job)
+        with _Telling(address, number) as telling:
+            return places.build(job, telling.tell)
     except SemsearchError as error:
         return error
 
@@ -218,11 +324,12 @@ def _built_when_free(job: Job, tell: Callable[[Progress], None]) -> Built:
 
 
 class _Telling:
-    """Tells now and then how far a shard is, and at the end."""
+    """Tells a driver now and then how far a shard is, and at the end."""
 
-    def __init__(self, reports: Any, number: int) -> None:
-        self._reports = reports
+    def __init__(self, address: _Address, number: int) -> None:
+        self._address = address
         self._number = number
+        self._socket = socket.socket(address.family, socket.SOCK_DGRAM)
         self._next = 0.0
         self._last: Progress | None = None
 
@@ -231,10 +338,16 @@ class _Telling:
 
     def __exit__(self, *_: object) -> None:
         if self._last:
-            self._reports.tell.remote(self._number, self._last)
+            self._send(self._last)
+        self._socket.close()
 
     def tell(self, said: Progress) -> None:
         self._last = said
         if time.monotonic() >= self._next:
-            self._reports.tell.remote(self._number, said)
+            self._send(said)
             self._next = time.monotonic() + _TELL_SECONDS
+
+    def _send(self, said: Progress) -> None:
+        content = json.dumps([self._address.token, self._number, *astuple(said)]).encode()
+        with suppress(OSError):
+            self._socket.sendto(content, (self._address.host, self._address.port))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from semsearch.cluster.places import place_of
 from semsearch.cluster.replica import Opened, Version
 from semsearch.errors import SemsearchError, ShardUnavailableError
 from semsearch.query.collection import Candidates, Collection, Found, Look, Sample, Search, SupersededError
@@ -24,7 +25,8 @@ from semsearch.query.sharded import ShardedSnapshot
 from semsearch.query.sharing import Shared
 from semsearch.store.catalog import IndexInfo, describe_shards
 from semsearch.store.manifest import StoredPassage
-from semsearch.store.shards import SHARDS, Shard, Shards, read_shards
+from semsearch.store.shards import Shard, Shards
+from semsearch.types import Root, root_of
 
 # Seconds that a question may take altogether; and the first try, after which another replica may be asked, and each
 # further one twice as long.
@@ -94,15 +96,16 @@ class RemoteShard:
 class RemoteIndex:
     """An index whose shards are on a cluster; as of `Opening`."""
 
-    def __init__(self, index: Path, shards: Sequence[RemoteShard], *, allow_partial: bool) -> None:
+    def __init__(self, index: str, shards: Sequence[RemoteShard], *, allow_partial: bool) -> None:
         """Open it there.
 
         Args:
-            index: Its folder, in which the manifest is.
+            index: Its folder, or its URL.
             shards: Its shards, by their numbers.
             allow_partial: Whether those that nobody answers for are done without.
         """
         self._index = index
+        self._place = place_of(index)
         self._shards = shards
         self._allow_partial = allow_partial
         self._threads = ThreadPoolExecutor(len(shards), thread_name_prefix="open")
@@ -117,17 +120,13 @@ class RemoteIndex:
     @property
     def name(self) -> str:
         """As of `Opening`."""
-        return self._index.name
+        return self._place.name
 
     def signs(self) -> object:
         """As of `Opening`."""
         when, manifest = self._looked
         if time.monotonic() - when > _LOOK_SECONDS:
-            try:
-                status = os.stat(self._index / SHARDS)
-                manifest = status.st_ino, status.st_size, status.st_mtime_ns
-            except OSError:
-                manifest = None
+            manifest = self._place.signs()
             self._looked = time.monotonic(), manifest
         return self._changes, manifest
 
@@ -137,7 +136,7 @@ class RemoteIndex:
         Raises:
             ShardUnavailableError: No machine answers for a shard, and it is not to be done without, or for none.
         """
-        shards = read_shards(self._index)
+        shards = self._place.read()
         self._check(shards)
         numbers = [number for number, shard in enumerate(shards.shards) if shard.generation]
         outcomes = list(self._threads.map(lambda number: self._opened(number, shards.shards[number]), numbers))
@@ -145,7 +144,7 @@ class RemoteIndex:
         if missing and (not self._allow_partial or len(missing) == len(numbers)):
             raise missing[0]
         self._last = shards, [one.info for one in outcomes if isinstance(one, Opened)]
-        root = Path(shards.root)
+        root = root_of(shards.root)
         parts: dict[int, Collection] = {
             number: RemotePart(self, self._shards[number], root, one)
             for number, one in zip(numbers, outcomes, strict=True)
@@ -156,7 +155,7 @@ class RemoteIndex:
     def describe(self) -> IndexInfo:
         """What the index says of itself, without shards that are missing; it has been opened."""
         assert self._last
-        return describe_shards(self._index, *self._last)
+        return replace(describe_shards(Path(self.name), *self._last), path=self._index)
 
     def newer(self, than: Collection) -> ShardedSnapshot:
         """As of `Opening`."""
@@ -215,7 +214,7 @@ class RemotePart(Shared):
 
     missing: tuple[int, ...] = ()
 
-    def __init__(self, index: RemoteIndex, shard: RemoteShard, root: Path, opened: Opened) -> None:
+    def __init__(self, index: RemoteIndex, shard: RemoteShard, root: Root, opened: Opened) -> None:
         super().__init__()
         self.generation = opened.version.generation
         self.made_with = opened.made_with

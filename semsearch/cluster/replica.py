@@ -7,9 +7,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from semsearch.cluster.places import place_of
 from semsearch.encoder.models import Fingerprint
 from semsearch.encoder.processors import processors
 from semsearch.errors import SemsearchError
@@ -65,10 +65,12 @@ class ShardReplica:
         """Set up; a shard is opened when a router asks for it.
 
         Args:
-            index: The folder of the index, which all nodes share.
+            index: The folder of the index, which all nodes share, or its URL.
         """
-        self._index = Path(index)
+        self._place = place_of(index)
         self._open: dict[tuple[int, str], Snapshot] = {}
+        # The names of the shards that these are of; in an object store one that has changed has another.
+        self._names: dict[tuple[int, str], str] = {}
         self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(2 * processors(), thread_name_prefix="shard")
 
@@ -104,7 +106,7 @@ class ShardReplica:
         return await asyncio.get_running_loop().run_in_executor(self._threads, outcome)
 
     def _opened(self, shard: Shard) -> Opened:
-        folder = shard_path(self._index, shard.name)
+        folder = shard_path(self._place.local(shard), shard.name)
         with Database.open_for_reading(folder) as database:
             version = Version(shard, database.head().generation)
         version, snapshot = self._acquired(version)
@@ -128,11 +130,14 @@ class ShardReplica:
         """This version, or what there is in its place; to be released."""
         with self._opening:
             if version.key not in self._open:
-                snapshot = open_shard(self._index, version.shard)
+                snapshot = open_shard(self._place.local(version.shard), version.shard)
                 version = replace(version, generation=snapshot.generation)
                 self._open[version.key] = snapshot
+                self._names[version.key] = version.shard.name
                 for old in list(self._open)[:-_GENERATIONS]:
                     self._open.pop(old).release()
+                    self._names.pop(old)
+                self._place.forget({*self._names.values()})
             snapshot = self._open[version.key]
             snapshot.acquire()
             return version, snapshot

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import ApplicationStatus
 
+from semsearch.cluster.places import place_of
 from semsearch.cluster.remote import RemoteIndex, RemoteShard
 from semsearch.cluster.replica import ShardReplica
 from semsearch.errors import ClusterError, InvalidInputError, StoreError
@@ -27,7 +28,7 @@ from semsearch.server.run import is_any
 from semsearch.server.searching import Searchers
 from semsearch.server.service import Service
 from semsearch.store.catalog import IndexInfo
-from semsearch.store.shards import is_in_shards, read_shards, shard_path
+from semsearch.store.database import DATABASE
 
 _APPLICATION, _ROUTER = "semsearch", "router"
 # Questions that a replica, and requests that a router, may have at once; what is more waits with whoever asks.
@@ -52,7 +53,7 @@ class Serving:
     """What is served.
 
     Attributes:
-        indexes: The folder of the indexes, which all nodes share.
+        indexes: The folder of the indexes, which all nodes share, or its URL.
         names: Those that are served.
         replicas: How many each shard has, and how many routers there are; no two of a kind on one node.
         allow_partial: Whether shards that no node answers for are done without.
@@ -61,7 +62,7 @@ class Serving:
         hosts, origins, api_key: As of `Guard`.
     """
 
-    indexes: Path
+    indexes: str
     names: tuple[str, ...]
     replicas: int
     allow_partial: bool
@@ -72,6 +73,10 @@ class Serving:
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
     api_key: str | None
+
+    def index(self, name: str) -> str:
+        """The folder of an index, or its URL."""
+        return f"{self.indexes}/{name}"
 
 
 @contextmanager
@@ -152,11 +157,12 @@ def _see(host: str, port: int) -> None:
 
 def _shards_of(serving: Serving, name: str) -> list[Any]:
     """The deployments of an index's shards."""
-    index = serving.indexes / name
-    if not is_in_shards(index):
+    index = serving.index(name)
+    if (Path(index) / DATABASE).exists():
         raise InvalidInputError(
             f"the index {name!r} is not in shards; make it anew, in a cluster or with --shards, under another name"
         )
+    place = place_of(index)
     return [
         serve.deployment(
             ShardReplica,
@@ -169,20 +175,16 @@ def _shards_of(serving: Serving, name: str) -> list[Any]:
             graceful_shutdown_timeout_s=_END_SECONDS,
             ray_actor_options={
                 "num_cpus": 0,
-                "memory": _BESIDE + _size(shard_path(index, shard.name)),
+                "memory": _BESIDE + place.size(shard),
                 "runtime_env": _OPENBLAS,
             },
-        ).bind(str(index))
-        for number, shard in enumerate(read_shards(index).shards)
+        ).bind(index)
+        for number, shard in enumerate(place.read().shards)
     ]
 
 
 def _deployment(index: str, number: int) -> str:
     return f"{index}-{number}"
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _router(serving: Serving) -> Any:
@@ -212,7 +214,7 @@ class ClusterSearchers(Searchers):
 
     def __init__(self, serving: Serving) -> None:
         """Search what is served."""
-        super().__init__(serving.indexes, serving.names, serving.model, serving.reranker)
+        super().__init__(Path(serving.indexes), serving.names, serving.model, serving.reranker)
         self._serving = serving
         self._remote: dict[str, RemoteIndex] = {}
 
@@ -225,19 +227,19 @@ class ClusterSearchers(Searchers):
         return [self._described(name) for name in self.names()]
 
     def _described(self, name: str) -> IndexInfo:
-        index = self._serving.indexes / name
+        index = self._serving.index(name)
         try:
             self.get(name)
             return self._remote[name].describe()
         except StoreError as error:
-            return IndexInfo(name, str(index), error=str(error))
+            return IndexInfo(name, index, error=str(error))
 
     def _open(self, name: str) -> Searcher:
-        index = self._serving.indexes / name
+        index = self._serving.index(name)
         if name not in self._remote:
             shards = [
                 RemoteShard(number, serve.get_deployment_handle(_deployment(name, number), _APPLICATION))
-                for number in range(len(read_shards(index).shards))
+                for number in range(len(place_of(index).read().shards))
             ]
             self._remote[name] = RemoteIndex(index, shards, allow_partial=self._serving.allow_partial)
         return Searcher(self._remote[name], model=self._serving.model, reranker=self._serving.reranker)

@@ -65,6 +65,13 @@ class Walk:
     root: Path
     files: list[SourceFile]
     skipped: list[Skipped]
+    # What an index knows the root by, if it is a copy of something else.
+    url: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What an index knows the root by."""
+        return self.url or str(self.root)
 
 
 def walk(sources: Sequence[Path], options: WalkOptions | None = None) -> Walk:

@@ -31,7 +31,7 @@ from semsearch.indexer.update import Update
 from semsearch.store.ann import check_factory
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.manifest import Head, Segment
-from semsearch.store.shards import is_in_shards
+from semsearch.store.shards import Made, is_in_shards
 from semsearch.store.writer import open_writer
 from semsearch.types import Document
 
@@ -134,10 +134,10 @@ class Indexer:
         elif not isinstance(first, Document):
             found = walk([Path(one) for one in _paths(sources)], settings.walk_options)
         if found and not found.files:
-            raise nothing(found.root, found.skipped)
+            raise nothing(found.name, found.skipped)
         with open_writer(self._path, afresh=rebuild) as writer:
             old = writer.head
-            root = str(found.root) if found else old.root if old else ""
+            root = found.name if found else old.root if old else ""
             if old and old.root not in ("", root) and not rebuild:
                 raise IndexConflictError(
                     f"the index {self._path.name!r} was made of {old.root!r}, not of {root!r}; choose another name "
@@ -302,14 +302,14 @@ class Indexer:
         except StoreError:  # none yet, or what writing will say
             return Settings()
 
-    def encoder_for(self, head: Head | None) -> Encoder:
+    def encoder_for(self, head: Head | Made | None) -> Encoder:
         """The encoder that was asked for, which must be the index's own if there is one.
 
         Raises:
             ModelMismatchError: It is another.
             ModelError: It cannot be had.
         """
-        made_with = Fingerprint.from_json(head.fingerprint) if head else None
+        made_with = Fingerprint.from_json(head.fingerprint) if head and head.fingerprint else None
         if isinstance(self._model, Encoder):
             encoder = self._model
         else:

@@ -7,16 +7,16 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from semsearch.corpus.selection import WalkOptions
 from semsearch.corpus.walk import Walk, walk
 from semsearch.encoder.encoder import Encoder
-from semsearch.encoder.models import DEFAULT_MODEL, Fingerprint
-from semsearch.errors import IndexConflictError, IndexNotFoundError, InvalidInputError
+from semsearch.encoder.models import DEFAULT_MODEL
+from semsearch.errors import IndexConflictError, InvalidInputError
 from semsearch.indexer.indexer import Indexer, nothing
 from semsearch.indexer.plan import Plan, plan_of
 from semsearch.indexer.report import IndexSummary, Progress
@@ -26,12 +26,13 @@ from semsearch.indexer.workers import Built, Job, build_all, built_in, part_of
 from semsearch.store.catalog import write_lock
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.lexical_writer import write_rest
-from semsearch.store.manifest import FileRow, Head
+from semsearch.store.manifest import FileRow
 from semsearch.store.rest import REST, Statistics
 from semsearch.store.shards import (
     FOLDER,
     PLAN,
     SHARDS,
+    Made,
     Shard,
     Shards,
     folders_of,
@@ -99,19 +100,19 @@ class ShardedIndexer:
 
     def find(self, source: Sources) -> Walk:
         """As of `Indexer`."""
-        return walk(_paths(source), self._settings_over(self._head()).walk_options)
+        return walk(_paths(source), self._settings_over(self._made()).walk_options)
 
     def plan(self, source: Sources, *, timed: bool = True) -> Plan:
         """As of `Indexer`."""
-        head = self._head()
-        settings = self._settings_over(head)
+        made = self._made()
+        settings = self._settings_over(made)
         found, changes, known = walk(_paths(source), settings.walk_options), Changes(), dict[str, FileRow]()
         for folder in folders_of(self._path) if is_in_shards(self._path) else ():
             with Database.open_for_reading(folder) as database:
                 known |= {row.path: row for row in database.files()}
-        trust = head is not None and settings.reads_like(Settings.from_json(head.settings))
+        trust = made is not None and settings.reads_like(Settings.from_json(made.settings))
         compare(found.files, known, changes, trust=trust)
-        job = self._job(Shard("", "", 0, None), found, head, settings)
+        job = self._job(Shard("", "", 0, None), found, self._made_now(made, settings), settings)
         encoder = Encoder(job.model, precision=job.precision, device=job.device) if timed else None
         return plan_of(found, changes, encoder, settings)
 
@@ -129,12 +130,12 @@ class ShardedIndexer:
                 folder = shard_path(self._path, shard.name)
                 if shard.generation:
                     Indexer(folder).compact()
-                built.append(built_in(folder) if shard.generation else Built(0, "", Statistics(0, 0), None, 0, ()))
+                built.append(built_in(folder) if shard.generation else Built(0, "", "", Statistics(0, 0), None, 0, ()))
             self._sweep(self._commit(old, built, old))
 
     def update(
         self,
-        source: Sources,
+        source: Sources | Callable[[WalkOptions], Walk],
         *,
         rebuild: bool = False,
         progress: Callable[[Progress], None] | None = None,
@@ -144,6 +145,11 @@ class ShardedIndexer:
         A new index is there when all of its shards are. What was stopped goes on where it was: shards that were
         finished are not built again, and of the others what was embedded is not embedded again. Files stay in the shard
         that their name belongs to; with rebuild they are divided anew.
+
+        Args:
+            source: Folders and files, or what finds the files that are wanted.
+            rebuild: As of `Indexer.update`.
+            progress: As of `Indexer.update`.
 
         Raises:
             NothingToIndexError: No document could be read; what is there stays.
@@ -159,39 +165,47 @@ class ShardedIndexer:
         self._path.mkdir(parents=True, exist_ok=True)
         with write_lock(self._path):
             old = read_shards(self._path) if is_in_shards(self._path) else None
-            head = None if rebuild else self._head()
-            settings = self._settings_over(head)
-            found = walk(_paths(source), settings.walk_options)
-            if head and self._model:  # lest a shard without a file yet be made with another
-                Indexer(self._path, model=self._model, device=self._device).encoder_for(head)
-            plan = self._plan(None if rebuild else old, found, fresh=rebuild)
-            jobs = [self._job(shard, own, head, settings) for shard, own in _divided(plan, found)]
+            made = None if rebuild else self._made()
+            settings = self._settings_over(made)
+            options = settings.walk_options
+            found = source(options) if callable(source) else walk(_paths(source), options)
+            if made and self._model:  # lest a shard without a file yet be made with another
+                Indexer(self._path, model=self._model, device=self._device).encoder_for(made)
+            made = self._made_now(made, settings)
+            plan = self._plan(None if rebuild else old, found, made, fresh=rebuild)
+            jobs = [self._job(shard, own, made, settings) for shard, own in _divided(plan, found)]
             built = self._build(jobs, self._workers, _adding(progress, jobs))
             if not any(one.generation for one in built):
-                raise nothing(found.root, [skipped for one in built for skipped in one.skipped])
-            shards = self._commit(plan, built, old)
+                raise nothing(found.name, [skipped for one in built for skipped in one.skipped])
+            fingerprint = next((one.fingerprint for one in built if one.generation), None)
+            shards = self._commit(replace(plan, made=replace(made, fingerprint=fingerprint)), built, old)
             self._sweep(shards)
             return self._summary(shards, built, started)
 
-    def _settings_over(self, head: Head | None) -> Settings:
-        return self._settings.over(Settings.from_json(head.settings)) if head else self._settings
+    def _settings_over(self, made: Made | None) -> Settings:
+        return self._settings.over(Settings.from_json(made.settings)) if made else self._settings
 
-    def _head(self) -> Head | None:
-        """Of the first shard that there is, of which the others have the model and the settings."""
-        manifests = [read_shards(self._path, name) for name in (SHARDS, PLAN) if (self._path / name).exists()]
-        for shard in (shard for shards in manifests for shard in shards.shards):
-            # One that was begun and never finished has no head.
-            with (
-                suppress(IndexNotFoundError),
-                Database.open_for_reading(shard_path(self._path, shard.name)) as database,
-            ):
-                return database.head()
+    def _made(self) -> Made | None:
+        """How the index is made that is there, or was begun."""
+        for name in (SHARDS, PLAN):
+            if (self._path / name).exists():
+                return read_shards(self._path, name).made
         return None
 
-    def _plan(self, old: Shards | None, found: Walk, *, fresh: bool) -> Shards:
+    def _made_now(self, made: Made | None, settings: Settings) -> Made:
+        """How it is to be made from now on."""
+        return Made(
+            self._model or (made.model if made else DEFAULT_MODEL),
+            made.fingerprint if made else None,
+            self._precision or (made.asked_precision if made else "auto"),
+            self._index_type or (made.index_type if made else "auto"),
+            settings.to_json(),
+        )
+
+    def _plan(self, old: Shards | None, found: Walk, made: Made, *, fresh: bool) -> Shards:
         """The shards that are to be built: those that are there, those of a build that was stopped, or new ones."""
         wanted = self._shards or self._workers
-        root = str(found.root)
+        root = found.name
         if old:
             if old.root != root:
                 raise IndexConflictError(
@@ -209,34 +223,27 @@ class ShardedIndexer:
             if plan.root == root and self._shards in (None, len(plan.shards)):
                 return plan
         starts = firsts([one.name for one in found.files], [one.size for one in found.files], wanted)
-        plan = Shards(0, root, tuple(Shard(uuid.uuid4().hex, first, 0, None) for first in starts))
+        plan = Shards(0, root, made, tuple(Shard(uuid.uuid4().hex, first, 0, None) for first in starts))
         write_shards(self._path, plan, PLAN)
         return plan
 
-    def _job(self, shard: Shard, found: Walk, head: Head | None, settings: Settings) -> Job:
-        made_with = Fingerprint.from_json(head.fingerprint) if head else None
-        return Job(
-            shard_path(self._path, shard.name),
-            found,
-            self._model or (made_with.model if made_with else DEFAULT_MODEL),
-            self._precision or (head.asked_precision if head else "auto"),
-            self._device,
-            self._index_type or (head.index_type if head else "auto"),
-            settings,
-        )
+    def _job(self, shard: Shard, found: Walk, made: Made, settings: Settings) -> Job:
+        folder = shard_path(self._path, shard.name)
+        return Job(folder, found, made.model, made.asked_precision, self._device, made.index_type, settings)
 
     def _commit(self, plan: Shards, built: Sequence[Built], old: Shards | None) -> Shards:
         everything = Statistics(
             sum(one.statistics.passages for one in built), sum(one.statistics.words for one in built)
         )
         shards = tuple(self._built(shard, one, everything) for shard, one in zip(plan.shards, built, strict=True))
-        if old and shards == old.shards:
+        if old and (shards, plan.made) == (old.shards, old.made):
             return old
         new = replace(plan, shards=shards, generation=(old.generation if old else 0) + 1)
         write_shards(self._path, new)
         return new
 
     def _built(self, shard: Shard, built: Built, everything: Statistics) -> Shard:
+        shard = replace(shard, name=built.name or shard.name)
         if not built.generation:
             return replace(shard, generation=0, rest=None)
         rest = shard.rest

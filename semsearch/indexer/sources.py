@@ -147,7 +147,7 @@ def compare(files: Iterable[SourceFile], known: Mapping[str, FileRow], changes: 
     for file in files:
         found.add(file.name)
         row = known.get(file.name)
-        if row and trust and not row.given and _looks_unchanged(file, row):
+        if row and trust and not row.given and looks_unchanged(file, row):
             changes.unchanged += 1
             continue
         if row and trust and not row.given:
@@ -165,7 +165,8 @@ def compare(files: Iterable[SourceFile], known: Mapping[str, FileRow], changes: 
     changes.gone += [row.id for name, row in known.items() if name not in found and not row.given]
 
 
-def _looks_unchanged(file: SourceFile, row: FileRow) -> bool:
+def looks_unchanged(file: SourceFile, row: FileRow) -> bool:
+    """Whether a file has the size and time that it had when it was read."""
     same = (file.size, file.mtime_ns) == (row.size, row.mtime_ns)
     return same and row.mtime_ns + _TICK_NS <= row.seen_ns
 

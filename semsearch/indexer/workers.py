@@ -63,19 +63,23 @@ class Built:
 
     Attributes:
         generation: Its own; 0 if it has no document, and is to be no index any more.
+        fingerprint: Of the model, as of `Head`.
         language: What its words are stemmed by.
         statistics: What BM25 goes by there.
         summary: Of what was done; None if nothing was, or where it has no document.
         removed: How many files it had, where it has no document any more.
         skipped: What was left out.
+        name: Of the shard's folder, if it is another than before.
     """
 
     generation: int
+    fingerprint: str
     language: str
     statistics: Statistics
     summary: IndexSummary | None
     removed: int
     skipped: tuple[Skipped, ...]
+    name: str | None = None
 
 
 class Builder:
@@ -109,7 +113,7 @@ class Builder:
             with suppress(IndexNotFoundError), Database.open_for_reading(job.folder) as database:
                 removed = database.head().files
             skipped = cast("tuple[Skipped, ...]", error.skipped)
-            return Built(0, "", Statistics(0, 0), None, removed, skipped)
+            return Built(0, "", "", Statistics(0, 0), None, removed, skipped)
         return replace(built_in(job.folder), summary=summary, skipped=summary.skipped)
 
     def close(self) -> None:
@@ -128,7 +132,7 @@ def built_in(shard: Path) -> Built:
     if head.lexical is None:
         raise DamagedIndexError(f"damaged index: {shard} has no lexical index; {REMEDY}")
     statistics = LexicalReader(shard, head.lexical, whole=False).statistics()
-    return Built(head.generation, head.lexical.language, statistics, None, 0, ())
+    return Built(head.generation, head.fingerprint, head.lexical.language, statistics, None, 0, ())
 
 
 def build_all(

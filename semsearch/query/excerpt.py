@@ -11,7 +11,7 @@ from typing import Protocol
 
 from semsearch.errors import NoSuchPassageError
 from semsearch.store.manifest import FileRow, StoredPassage
-from semsearch.types import Passage
+from semsearch.types import Passage, Root
 
 # Of a number that SQLite can hold.
 _DIGITS = 18
@@ -49,8 +49,8 @@ class Texts(Protocol):
     """What is stored of an index's passages."""
 
     @property
-    def root(self) -> Path:
-        """The folder that its paths are relative to."""
+    def root(self) -> Root:
+        """What its paths are relative to."""
 
     def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
         """All that is stored of these passages.
@@ -112,9 +112,12 @@ def find_passage(texts: Texts, index: str, target: str, *, from_here: bool = Tru
     return number, whole
 
 
-def is_stale(root: Path, file: FileRow) -> bool:
-    """Whether a file is not what was indexed, or gone; its content is looked at only if its time has changed alone."""
-    if file.given:
+def is_stale(root: Root, file: FileRow) -> bool:
+    """Whether a file is not what was indexed, or gone; its content is looked at only if its time has changed alone.
+
+    Objects of a store are not looked at.
+    """
+    if file.given or isinstance(root, str):
         return False
     path = root / file.path
     try:
@@ -138,8 +141,10 @@ def _at_line(texts: Texts, target: str, from_here: bool) -> tuple[int | None, bo
     return None, whole
 
 
-def _names(root: Path, path: str) -> Sequence[str]:
+def _names(root: Root, path: str) -> Sequence[str]:
     """What the index may call a path: as it is, or as it opens from here."""
+    if isinstance(root, str):
+        return (path,)
     try:
         return path, Path(path).resolve().relative_to(root).as_posix()
     except (ValueError, OSError):

@@ -29,7 +29,7 @@ from semsearch.query.reranking import RERANKED, reranked
 from semsearch.query.results import hits_of
 from semsearch.query.similar import similar_in
 from semsearch.store.segments import normalize
-from semsearch.types import Hit
+from semsearch.types import Hit, Root
 
 T = TypeVar("T")
 # Collections that are asked for one answer, as each may be superseded meanwhile.
@@ -99,8 +99,8 @@ class Searcher:
         return self._encoder
 
     @property
-    def root(self) -> Path:
-        """The folder that the hits' paths are relative to."""
+    def root(self) -> Root:
+        """What the hits' paths are relative to."""
         return self._snapshot.root
 
     @property

@@ -21,6 +21,7 @@ from semsearch.store.lexical import BITS
 from semsearch.store.manifest import StoredPassage
 from semsearch.store.scored import Scored, best
 from semsearch.store.shards import Shard, Shards, read_shards, shard_path
+from semsearch.types import Root, root_of
 
 T = TypeVar("T")
 # A passage's or document's number in the whole is its shard's, shifted so far, and its own in the shard.
@@ -33,13 +34,13 @@ class ShardedSnapshot(Shared):
     """Several collections as one, whose passages follow each other; as of `Collection`."""
 
     def __init__(
-        self, generation: int, root: Path, parts: Mapping[int, Collection], missing: tuple[int, ...] = ()
+        self, generation: int, root: Root, parts: Mapping[int, Collection], missing: tuple[int, ...] = ()
     ) -> None:
         """Have these shards, which are closed with it.
 
         Args:
             generation: Of the whole.
-            root: The folder that the files' names are relative to.
+            root: What the files' names are relative to.
             parts: The shards that have passages, at least one, by their numbers, ascending.
             missing: The numbers of those that have passages, too, and are not here.
         """
@@ -66,7 +67,7 @@ class ShardedSnapshot(Shared):
         while True:
             shards = read_shards(index)
             try:
-                return cls(shards.generation, Path(shards.root), _opened(index, shards))
+                return cls(shards.generation, root_of(shards.root), _opened(index, shards))
             except DamagedIndexError:
                 # A writer may have removed something after the manifest was read; then there is a newer generation.
                 if shards.generation == failed or shards.generation == read_shards(index).generation:

@@ -22,6 +22,7 @@ from semsearch.store.manifest import Head, StoredPassage
 from semsearch.store.rest import Rest
 from semsearch.store.scored import NONE, Scored
 from semsearch.store.segments import HASHED_BYTES, VectorReader
+from semsearch.types import root_of
 
 # Of a document with more passages so many, evenly spaced, stand for all.
 _MEAN_OF = 64
@@ -74,7 +75,7 @@ class Snapshot(Shared):
                 raise
 
     def _open(self, index: Path, head: Head) -> None:
-        self.root = Path(head.root)
+        self.root = root_of(head.root)
         self.made_with = Fingerprint.from_json(head.fingerprint)
         segments = self.database.segments()
         self.vectors = VectorReader(index, segments, self.made_with.dim)

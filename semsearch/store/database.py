@@ -33,7 +33,7 @@ from semsearch.store.manifest import (
     stored_path,
 )
 from semsearch.store.seal import read_seal
-from semsearch.types import Passage
+from semsearch.types import Passage, Root, root_of
 
 DATABASE = "index.db"
 FORMAT_VERSION = 4
@@ -185,9 +185,9 @@ class Database:
         return Head.from_json(heads[0][0]), segments
 
     @property
-    def root(self) -> Path:
-        """The folder that the files' paths are relative to."""
-        return Path(self.head().root)
+    def root(self) -> Root:
+        """What the files' paths are relative to."""
+        return root_of(self.head().root)
 
     def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
         """The passages of these ids.

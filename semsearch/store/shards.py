@@ -25,7 +25,7 @@ SHARDS = "shards.json"
 # The shards of a build that is not finished.
 PLAN = "shards.plan"
 FOLDER = "shards"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,29 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """How the shards of an index are made, all of them alike.
+
+    Attributes:
+        model: The model's name.
+        fingerprint: As of `Head`; None as long as no shard is finished.
+        asked_precision, index_type, settings: As of `Head`.
+    """
+
+    model: str
+    fingerprint: str | None
+    asked_precision: str
+    index_type: str
+    settings: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shards:
     """All shards of an index, in the order of their files' names, which are relative to `root`."""
 
     generation: int
     root: str
+    made: Made
     shards: tuple[Shard, ...]
 
     def shard_of(self, name: str) -> int:
@@ -101,22 +119,35 @@ def read_shards(index: Path, name: str = SHARDS) -> Shards:
         IndexFormatError: It was written by another version of semsearch.
         DamagedIndexError: It is not what was written.
     """
-    path = index / name
     try:
-        data = path.read_bytes()
+        data = (index / name).read_bytes()
     except FileNotFoundError:
         raise IndexNotFoundError(f"no index at {str(index)!r}; make one with: semsearch index FOLDER") from None
+    return shards_of(data, f"{index}/{name}")
+
+
+def shards_of(data: bytes, path: str) -> Shards:
+    """What the content of a manifest says.
+
+    Args:
+        data: The content.
+        path: Where it is from.
+
+    Raises:
+        IndexFormatError, DamagedIndexError: As of `read_shards`.
+    """
     try:
         content = json.loads(data.partition(b"\n")[0])
         version = content.pop("format")
         sound = isinstance(version, int) and data == _encoded(content, version)
         if sound and version != _FORMAT:
             raise IndexFormatError(
-                f"the shards of {str(index)!r} have format {version}, this semsearch reads format {_FORMAT}; "
+                f"the shards of {path!r} have format {version}, this semsearch reads format {_FORMAT}; "
                 f"upgrade semsearch, or {REMEDY}"
             )
         if sound:
-            return Shards(content["generation"], content["root"], tuple(_shard(one) for one in content["shards"]))
+            shards = tuple(_shard(one) for one in content["shards"])
+            return Shards(content["generation"], content["root"], Made(**content["made"]), shards)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     raise DamagedIndexError(f"damaged index: {path} is not what was written; {REMEDY}")
