@@ -307,10 +307,10 @@ def test_a_killed_replica_and_a_killed_node(short: Path, two: Path, one: Searche
                 assert replicas[least]
                 os.kill(replicas[least][0], signal.SIGKILL)
                 before = answered.total()
-                wait_for(lambda: answered.total() > before + 60)
+                wait_for(lambda: answered.total() > before + 40)
                 ray.kill(most)
                 before = answered.total()
-                wait_for(lambda: answered.total() > before + 100)
+                wait_for(lambda: answered.total() > before + 60)
             finally:
                 stop.set()
                 for one_client in clients:

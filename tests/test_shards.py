@@ -210,10 +210,12 @@ def test_what_was_stopped_goes_on(tmp_path: Path, source: Path, stop_at: int) ->
     assert said[-1].files_total == 120
     done = names[: 2 * (stop_at == 65)]  # of four shards; or it is the first one that was not finished
     finished = {name: (shard_path(indexer.path, name) / "index.db").stat().st_mtime_ns for name in done}
-    summary = indexer.update(source)
+    # It goes on as it was begun, if anything was.
+    summary = ShardedIndexer(indexer.path, precision=None if done else "float32").update(source)
     assert [shard.name for shard in read_shards(indexer.path).shards] == names
     for name, time in finished.items():
         assert (shard_path(indexer.path, name) / "index.db").stat().st_mtime_ns == time
+    assert summary.precision == "float32"
     if done:
         assert 0 < summary.passages_embedded < 0.6 * summary.passages
         assert summary.files_unchanged >= 50

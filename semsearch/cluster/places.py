@@ -118,6 +118,8 @@ class ObjectUpdate:
         for name in (SHARDS, PLAN):
             if content := index.read(name):
                 (folder / name).write_bytes(content)
+        for name in {name.partition("/")[0] for name in index.files(FOLDER)}:
+            (folder / FOLDER / name).mkdir()
 
     def begin(self) -> None:
         """Note in the store what is going to be built."""

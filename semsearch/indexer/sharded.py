@@ -31,7 +31,6 @@ from semsearch.store.rest import REST, Statistics
 from semsearch.store.shards import (
     FOLDER,
     PLAN,
-    SHARDS,
     Made,
     Shard,
     Shards,
@@ -186,10 +185,13 @@ class ShardedIndexer:
         return self._settings.over(Settings.from_json(made.settings)) if made else self._settings
 
     def _made(self) -> Made | None:
-        """How the index is made that is there, or was begun."""
-        for name in (SHARDS, PLAN):
-            if (self._path / name).exists():
-                return read_shards(self._path, name).made
+        """How the index is made that is there, or of which a shard was begun, for which the model was loaded."""
+        if is_in_shards(self._path):
+            return read_shards(self._path).made
+        if (self._path / PLAN).exists():
+            plan = read_shards(self._path, PLAN)
+            if any(shard_path(self._path, shard.name).exists() for shard in plan.shards):
+                return plan.made
         return None
 
     def _made_now(self, made: Made | None, settings: Settings) -> Made:
@@ -261,7 +263,7 @@ class ShardedIndexer:
             if rest is None:
                 shutil.rmtree(folder)
                 continue
-            for other in (folder / REST).iterdir():
+            for other in (folder / REST).glob("*"):
                 if other.name != rest.uuid:
                     shutil.rmtree(other)
 
