@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from ray_nodes import LOOPBACK, Nodes, nodes, own_network
 from sharding import QUERIES, assert_same, write
 
 from semsearch import Encoder, Hit, Indexer, Searcher
+from semsearch.indexer.sharded import ShardedIndexer
 from semsearch.store.database import DATABASE, Database
 from semsearch.store.shards import PLAN, read_shards, shard_path
 
@@ -273,8 +275,6 @@ def hits_of(answer: httpx.Response) -> list[Hit]:
 @pytest.fixture(scope="module")
 def two(source: Path, indexes: Path, one: Searcher) -> Path:
     """An index in two shards."""
-    from semsearch.indexer.sharded import ShardedIndexer
-
     ShardedIndexer(indexes / "two", shards=2).update(source)
     return indexes / "two"
 
@@ -318,13 +318,24 @@ def test_a_killed_replica_and_a_killed_node(short: Path, two: Path, one: Searche
     assert not wrong, wrong[:3]
 
 
-def test_a_shard_that_is_nowhere(short: Path, two: Path, one: Searcher) -> None:
+def test_a_shard_that_is_nowhere(short: Path, source: Path, two: Path, one: Searcher) -> None:
     expected = one.search("river flood", 10)
     with nodes(short, 2, memory=ROOM_FOR_ONE) as ray:
         node = ray.add(2, memory=ROOM_FOR_ONE)
         with serving(ray, two.parent, replicas=1):
             wait_for(lambda: ask("river flood").status_code == 200)
             assert_same(hits_of(ask("river flood", k=10)), expected)
+
+            # All shards are made anew under other names, and the old ones removed.
+            with ThreadPoolExecutor(1) as rebuilding:
+                built = rebuilding.submit(ShardedIndexer(two).update, source, rebuild=True)
+                while not built.done():
+                    assert_same(hits_of(ask("river flood", k=10)), expected)
+            for _ in range(15):
+                assert_same(hits_of(ask("river flood", k=10)), expected)
+                time.sleep(0.1)
+            assert built.result().passages_embedded == len(one._snapshot)
+
             ray.kill(node)
             wait_for(lambda: ask("river flood").status_code == 503)
             refused = ask("river flood")

@@ -142,11 +142,13 @@ def serve(
     from semsearch.server.service import Service
 
     if cluster is not None:
+        if port == 0:
+            raise click.UsageError("on a cluster all nodes listen at one port; give it with --port")
         by_url = isinstance(indexes, str)
         _check(host, api_key, indexes, () if by_url else names)
         served = names if by_url or names else tuple(Searchers(indexes).names())
         where = indexes.rstrip("/") if by_url else str(indexes.resolve())
-        making = (model, reranker, threads, queue, tuple(_allowed(host, hosts)), origins, api_key)
+        making = (_anywhere(model), _anywhere(reranker), threads, queue, tuple(_allowed(host, hosts)), origins, api_key)
         _serve_on(cluster, host, port, where, served, replicas, allow_partial, *making)
         return
     keeping = _Keeping(indexes, names[0] if len(names) == 1 else None, watched, model) if watched else None
@@ -187,6 +189,11 @@ def _check_cluster_options(context: click.Context, cluster: str | None) -> None:
             raise click.UsageError(f"{option.opts[0]} does nothing {'with' if cluster else 'without'} --cluster")
 
 
+def _anywhere(model: str | None) -> str | None:
+    """A model's name; of one that is a folder the path from everywhere."""
+    return str(Path(model).resolve()) if model and Path(model).is_dir() else model
+
+
 def _serve_on(cluster: str, host: str, port: int, indexes: str, names: tuple[str, ...], *how: Any) -> None:
     """Serve on a cluster until a signal comes."""
     try:
@@ -197,11 +204,16 @@ def _serve_on(cluster: str, host: str, port: int, indexes: str, names: tuple[str
     if not names:
         raise IndexNotFoundError(f"name the indexes of {indexes!r} to serve; semsearch index --cluster makes them")
     stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with connected(cluster):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        signal.signal(signal.SIGTERM, interrupt)
         with deployed(Serving(indexes, names, *how), host, port, output.print_warning):
             own = f"[{host}]" if ":" in host else host
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: stop.set())
             click.echo(f"serving {', '.join(names)} at http://{own}:{port} of each node; Ctrl-C ends it", err=True)
             while not stop.wait(1.0):
                 pass

@@ -18,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from semsearch.cluster.places import place_of
 from semsearch.cluster.replica import Opened, Version
-from semsearch.errors import SemsearchError, ShardUnavailableError
+from semsearch.errors import DamagedIndexError, IndexNotFoundError, SemsearchError, ShardUnavailableError
 from semsearch.query.collection import Candidates, Collection, Found, Look, Sample, Search, SupersededError
 from semsearch.query.facets import Facets
 from semsearch.query.sharded import ShardedSnapshot
@@ -137,6 +137,16 @@ class RemoteIndex:
             ShardUnavailableError: No machine answers for a shard, and it is not to be done without, or for none.
         """
         shards = self._place.read()
+        try:
+            return self._collection(shards)
+        except (DamagedIndexError, IndexNotFoundError):
+            # A writer may have removed a shard after the manifest was read; then there is another manifest.
+            newer = self._place.read()
+            if newer == shards:
+                raise
+            return self._collection(newer)
+
+    def _collection(self, shards: Shards) -> ShardedSnapshot:
         self._check(shards)
         numbers = [number for number, shard in enumerate(shards.shards) if shard.generation]
         outcomes = list(self._threads.map(lambda number: self._opened(number, shards.shards[number]), numbers))

@@ -12,7 +12,7 @@ from typing import Any
 from semsearch.cluster.places import place_of
 from semsearch.encoder.models import Fingerprint
 from semsearch.encoder.processors import processors
-from semsearch.errors import SemsearchError
+from semsearch.errors import DamagedIndexError, IndexNotFoundError, SemsearchError
 from semsearch.query.collection import SupersededError
 from semsearch.query.sharded import open_shard
 from semsearch.query.snapshot import Snapshot
@@ -118,7 +118,13 @@ class ShardReplica:
     def _answer(self, version: Version, question: str, asked: tuple[Any, ...]) -> Any:
         if question not in QUESTIONS:
             raise ValueError(f"a shard cannot be asked for {question!r}")
-        there, snapshot = self._acquired(version)
+        try:
+            there, snapshot = self._acquired(version)
+        except (
+            DamagedIndexError,
+            IndexNotFoundError,
+        ) as error:  # whoever opens what there is now is told what is wrong
+            raise SupersededError(str(error)) from error
         try:
             if there.generation != version.generation:
                 raise SupersededError(f"of the shard {version.shard.name!r} there is a newer generation")
@@ -132,15 +138,21 @@ class ShardReplica:
             if version.key not in self._open:
                 snapshot = open_shard(self._place.local(version.shard), version.shard)
                 version = replace(version, generation=snapshot.generation)
-                self._open[version.key] = snapshot
-                self._names[version.key] = version.shard.name
-                for old in list(self._open)[:-_GENERATIONS]:
-                    self._open.pop(old).release()
-                    self._names.pop(old)
-                self._place.forget({*self._names.values()})
+                if version.key in self._open:
+                    snapshot.release()
+                else:
+                    self._keep(version, snapshot)
             snapshot = self._open[version.key]
             snapshot.acquire()
             return version, snapshot
+
+    def _keep(self, version: Version, snapshot: Snapshot) -> None:
+        self._open[version.key] = snapshot
+        self._names[version.key] = version.shard.name
+        for old in list(self._open)[:-_GENERATIONS]:
+            self._open.pop(old).release()
+            self._names.pop(old)
+        self._place.forget({*self._names.values()})
 
     def __del__(self) -> None:
         with suppress(Exception):

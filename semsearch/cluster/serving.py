@@ -122,7 +122,10 @@ def _wait(serving: Serving, tell: Callable[[str], None]) -> None:
     """Wait until a router answers, and each shard, if none may be missing."""
     told = time.monotonic()
     while True:
-        application = serve.status().applications[_APPLICATION]
+        application = serve.status().applications.get(_APPLICATION)
+        if application is None:
+            time.sleep(_LOOK_SECONDS)
+            continue
         if application.status == ApplicationStatus.DEPLOY_FAILED:
             raise ClusterError(f"Ray Serve does not start: {application.message}")
         waiting = [
