@@ -67,7 +67,8 @@ class ShardedIndexer:
 
         Args:
             path: The index folder, made if it is not there.
-            shards: How many shards a new index has, or fewer if there are fewer files; None for as many as workers.
+            shards: How many shards a new index has, or fewer if there are fewer files; None for as many as it had, if it
+                is made anew, else as there are workers.
             workers: How many processes build them.
             model: As of `Indexer`, by name.
             precision: As of `Indexer`.
@@ -171,7 +172,7 @@ class ShardedIndexer:
             if made and self._model:  # lest a shard without a file yet be made with another
                 Indexer(self._path, model=self._model, device=self._device).encoder_for(made)
             made = self._made_now(made, settings)
-            plan = self._plan(None if rebuild else old, found, made, fresh=rebuild)
+            plan = self._plan(old, found, made, rebuild=rebuild)
             jobs = [self._job(shard, own, made, settings) for shard, own in _divided(plan, found)]
             built = self._build(jobs, self._workers, _adding(progress, jobs))
             if not any(one.generation for one in built):
@@ -204,11 +205,11 @@ class ShardedIndexer:
             settings.to_json(),
         )
 
-    def _plan(self, old: Shards | None, found: Walk, made: Made, *, fresh: bool) -> Shards:
+    def _plan(self, old: Shards | None, found: Walk, made: Made, *, rebuild: bool) -> Shards:
         """The shards that are to be built: those that are there, those of a build that was stopped, or new ones."""
-        wanted = self._shards or self._workers
+        wanted = self._shards or (len(old.shards) if old else self._workers)
         root = found.name
-        if old:
+        if old and not rebuild:
             if old.root != root:
                 raise IndexConflictError(
                     f"the index {self._path.name!r} was made of {old.root!r}, not of {root!r}; choose another name "
@@ -220,7 +221,7 @@ class ShardedIndexer:
                     "out, or make the index anew with --rebuild"
                 )
             return old
-        if not fresh and (self._path / PLAN).exists():
+        if not rebuild and (self._path / PLAN).exists():
             plan = read_shards(self._path, PLAN)
             if plan.root == root and self._shards in (None, len(plan.shards)):
                 return plan
