@@ -67,8 +67,8 @@ class ShardedIndexer:
 
         Args:
             path: The index folder, made if it is not there.
-            shards: How many shards a new index has, or fewer if there are fewer files; None for as many as it had, if it
-                is made anew, else as there are workers.
+            shards: How many shards a new index has, or fewer if there are fewer files; None for as many as it had, if
+                it is made anew, else as there are workers.
             workers: How many processes build them.
             model: As of `Indexer`, by name.
             precision: As of `Indexer`.
