@@ -55,13 +55,13 @@ class Workers:
 
     Attributes:
         count: How many workers.
-        are_wanted: Whether there are to be no more, also if the cluster grows.
+        are_fewer: Whether the cluster has room for more.
         processors: How many each has.
         gpus: How many each has, 0 or 1.
     """
 
     count: int
-    are_wanted: bool
+    are_fewer: bool
     processors: int
     gpus: int
 
@@ -82,12 +82,13 @@ def workers_of(wanted: int | None, device: str) -> Workers:
     if not processors:
         raise ClusterError("no node of the Ray cluster has a processor for tasks; start one with: ray start --num-cpus")
     if gpus:
-        return Workers(wanted or gpus, wanted is not None, 1, 1)
+        return Workers(wanted or gpus, (wanted or gpus) < gpus, 1, 1)
     if wanted is None:
         each = min(_PROCESSORS, processors[0])
         return Workers(sum(there // each for there in processors), False, each, 0)
-    fits = (each for each in range(processors[-1], 1, -1) if sum(there // each for there in processors) >= wanted)
-    return Workers(wanted, True, next(fits, 1), 0)
+    room = {each: sum(there // each for there in processors) for each in range(processors[-1], 0, -1)}
+    each = next((each for each, count in room.items() if count >= wanted), 1)
+    return Workers(wanted, wanted < room[each], each, 0)
 
 
 def build_all(
@@ -123,7 +124,8 @@ def build_all(
         update.begin()
     places = _Places(source, update.index if update else None, __version__, b"" if update else _manifest(jobs[0]))
     waiting = deque(largest_first(jobs))
-    at_once = workers.count if workers.are_wanted else len(jobs)
+    # What Ray knows of, it gives to a process that has just finished another, with its model loaded.
+    at_once = workers.count if workers.are_fewer else len(jobs)
     under_way: dict[Any, int] = {}
     built: dict[int, Built] = {}
     try:
