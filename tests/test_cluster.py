@@ -58,7 +58,7 @@ def short() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         yield Path(folder)
     deadline = time.monotonic() + 20
-    while (left := processes_with(folder)) and time.monotonic() < deadline:
+    while (left := [*processes_with(folder), *processes_with("ray::")]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
 

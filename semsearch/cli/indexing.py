@@ -105,7 +105,7 @@ def index(
     these options.
 
     With --shards, --workers or --cluster an index is divided into shards, which are built side by side and searched as
-    one. With --cluster PATH, and --indexes, may be the URL of a folder of an object store, such as s3://bucket/folder.
+    one. With --cluster, PATH and --indexes may be URLs of folders of an object store, such as s3://bucket/folder.
     """
     from_stdin = paths == _STDIN
     if from_stdin and (making["shards"] or making["workers"] or cluster):

@@ -16,7 +16,7 @@ import fsspec
 
 from semsearch.corpus.selection import WalkOptions
 from semsearch.corpus.walk import Skipped, Walk, walk
-from semsearch.errors import InvalidInputError, SourceNotFoundError, StorageError
+from semsearch.errors import InvalidInputError, SemsearchError, SourceNotFoundError, StorageError
 
 # The file that is put last into a folder, and says that the others are there.
 _WHOLE = "whole"
@@ -150,7 +150,7 @@ class ObjectFolder:
     def _told(self, what: str, name: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
+        except (FileNotFoundError, SemsearchError):
             raise
         except Exception as error:  # of whatever library the store has
             reason = " ".join(str(error).split()) or type(error).__name__

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from semsearch.cluster.places import place_of
 from semsearch.cluster.replica import Opened, Version
-from semsearch.errors import DamagedIndexError, IndexNotFoundError, SemsearchError, ShardUnavailableError
+from semsearch.errors import DamagedIndexError, IndexNotFoundError, SemsearchError, ShardUnavailableError, StorageError
 from semsearch.query.collection import Candidates, Collection, Found, Look, Sample, Search, SupersededError
 from semsearch.query.facets import Facets
 from semsearch.query.sharded import ShardedSnapshot
@@ -112,7 +113,7 @@ class RemoteIndex:
         # Counts what makes another collection out of the same manifest.
         self._changes = 0
         self._last: tuple[Shards, list[IndexInfo]] | None = None
-        self._looked: tuple[float, object] = (0.0, None)
+        self._manifest = self._place.signs()
         self._closed = threading.Event()
         self._watching = threading.Thread(target=self._watch, name="shards", daemon=True)
         self._watching.start()
@@ -124,11 +125,7 @@ class RemoteIndex:
 
     def signs(self) -> object:
         """As of `Opening`."""
-        when, manifest = self._looked
-        if time.monotonic() - when > _LOOK_SECONDS:
-            manifest = self._place.signs()
-            self._looked = time.monotonic(), manifest
-        return self._changes, manifest
+        return self._changes, self._manifest
 
     def open(self) -> ShardedSnapshot:
         """As of `Opening`.
@@ -211,8 +208,10 @@ class RemoteIndex:
         return opened
 
     def _watch(self) -> None:
-        """See whether shards that nobody answered for are there again."""
+        """See whether the manifest is another, and whether shards that nobody answered for are there again."""
         while not self._closed.wait(_LOOK_SECONDS):
+            with suppress(StorageError):  # it is looked at again
+                self._manifest = self._place.signs()
             for shard in self._shards:
                 if shard.is_down and shard.is_there():
                     shard.is_down = False

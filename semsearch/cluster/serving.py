@@ -170,12 +170,7 @@ def _shards_of(serving: Serving, name: str) -> list[Any]:
         serve.deployment(
             ShardReplica,
             name=_deployment(name, number),
-            num_replicas=serving.replicas,
-            max_replicas_per_node=1,
-            max_ongoing_requests=_QUESTIONS,
-            health_check_period_s=_CHECK_SECONDS,
-            health_check_timeout_s=_CHECK_TIMEOUT,
-            graceful_shutdown_timeout_s=_END_SECONDS,
+            **_replicas(serving.replicas, _QUESTIONS),
             ray_actor_options={
                 "num_cpus": 0,
                 "memory": _BESIDE + place.size(shard),
@@ -184,6 +179,18 @@ def _shards_of(serving: Serving, name: str) -> list[Any]:
         ).bind(index)
         for number, shard in enumerate(place.read().shards)
     ]
+
+
+def _replicas(count: int, at_once: int) -> dict[str, Any]:
+    """The options of a deployment with so many replicas, each of which is asked so much at once."""
+    return {
+        "num_replicas": count,
+        "max_replicas_per_node": 1,
+        "max_ongoing_requests": at_once,
+        "health_check_period_s": _CHECK_SECONDS,
+        "health_check_timeout_s": _CHECK_TIMEOUT,
+        "graceful_shutdown_timeout_s": _END_SECONDS,
+    }
 
 
 def _deployment(index: str, number: int) -> str:
@@ -200,12 +207,7 @@ def _router(serving: Serving) -> Any:
     return serve.deployment(
         serve.ingress(app)(),
         name=_ROUTER,
-        num_replicas=serving.replicas,
-        max_replicas_per_node=1,
-        max_ongoing_requests=_REQUESTS,
-        health_check_period_s=_CHECK_SECONDS,
-        health_check_timeout_s=_CHECK_TIMEOUT,
-        graceful_shutdown_timeout_s=_END_SECONDS,
+        **_replicas(serving.replicas, _REQUESTS),
         ray_actor_options={"num_cpus": 0, "runtime_env": _OPENBLAS},
     )
 
