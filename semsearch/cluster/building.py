@@ -304,13 +304,19 @@ _builder = Builder()
 
 def _build(places: _Places, processors: int, number: int, job: Job, address: _Address) -> Built | SemsearchError:
     """Build a shard on a node."""
-    use_at_most(processors)
+    use_at_most(processors, max(0, _processors_of_node() - processors))
     try:
         places.check(job)
         with _Telling(address, number) as telling:
             return places.build(job, telling.tell)
     except SemsearchError as error:
         return error
+
+
+def _processors_of_node() -> int:
+    """How many this node has for tasks, of all jobs."""
+    here = ray.get_runtime_context().get_node_id()
+    return next((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["NodeID"] == here), 0)
 
 
 def _built_when_free(job: Job, tell: Callable[[Progress], None]) -> Built:

@@ -6,7 +6,6 @@ import ctypes
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from semsearch.encoder.checkpoint import Array, Checkpoint
 from semsearch.encoder.models import ModelFiles
 from semsearch.encoder.native_library import load_library
 from semsearch.encoder.numpy_engine import NumpyEngine
-from semsearch.encoder.processors import processors
+from semsearch.encoder.processors import threads
 from semsearch.errors import UnsupportedModelError
 
 # As in native/forward.c.
@@ -74,7 +73,7 @@ class NativeEngine:
 
         exact = NumpyEngine(files, observe).encode(calibration)
         self._model = self._quantize(files.fingerprint.max_seq_length, peaks)
-        self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="semsearch-encoder")
+        self._threads = threads("semsearch-encoder")
         self._scratch = threading.local()
         vectors = self.encode(calibration)
         norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(exact, axis=1)

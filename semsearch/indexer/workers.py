@@ -17,6 +17,7 @@ from typing import cast
 
 from semsearch.corpus.walk import Skipped, Walk
 from semsearch.encoder.encoder import Encoder
+from semsearch.encoder.processors import keep_to
 from semsearch.errors import (
     DamagedIndexError,
     IndexNotFoundError,
@@ -264,7 +265,7 @@ def _serve(connection: Connection, processors: set[int] | None) -> None:
     """Build what comes, until the connection is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which whoever waits for this process gets, too
     if processors:
-        os.sched_setaffinity(0, processors)
+        keep_to(processors)
     with closing(Builder()) as builder, suppress(EOFError, OSError):
         while True:
             job = connection.recv()
