@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -64,8 +65,15 @@ def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     native_library.load_library.cache_clear()
 
 
-def test_minilm_is_close_to_sentence_transformers(minilm: Path, instructions: str) -> None:
+@pytest.fixture(scope="module")
+def in_float32(minilm: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of the texts by sentence-transformers, and how long ours are."""
     theirs = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
+    return theirs, np.linalg.norm(Encoder().encode(TEXTS), axis=1)
+
+
+def test_minilm_is_close_to_sentence_transformers(in_float32: tuple[np.ndarray, np.ndarray], instructions: str) -> None:
+    theirs, lengths = in_float32
     encoder = Encoder(precision="auto")
     assert encoder.precision == "float32", "nothing was encoded yet"
     ours = encoder.encode(TEXTS)
@@ -74,7 +82,6 @@ def test_minilm_is_close_to_sentence_transformers(minilm: Path, instructions: st
     assert close.mean() >= 0.9995
     assert close.min() >= 0.998
     assert close.mean() < 0.99999, "it was not computed in int8"
-    lengths = np.linalg.norm(Encoder().encode(TEXTS), axis=1)
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), lengths, rtol=0.02)
 
 
@@ -115,21 +122,35 @@ def test_quantized_weights_are_near_and_within_their_sums(weight: np.ndarray, lo
         assert longest_sum is None or (127 * eights < 2**15).all()
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet"])
-@pytest.mark.parametrize(("heads", "pooling"), [(4, "mean"), (2, "cls"), (4, "max")])
-def test_architectures_are_close_to_sentence_transformers(
-    tmp_path: Path, kind: str, heads: int, pooling: str, instructions: str
-) -> None:
+@pytest.fixture(
+    scope="module",
+    params=itertools.product(
+        ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet"], [(4, "mean"), (2, "cls"), (4, "max")]
+    ),
+    ids=lambda given: "-".join(map(str, (given[0], *given[1]))),
+)
+def architecture(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str], np.ndarray]:
+    """A small random model of some architecture, texts, and their vectors by sentence-transformers."""
+    kind, (heads, pooling) = request.param
+    folder = tmp_path_factory.mktemp(kind)
     base = SentenceTransformer(
-        str(small_checkpoint(tmp_path / "base", kind, hidden=128, heads=heads, positions=530)), device="cpu"
+        str(small_checkpoint(folder / "base", kind, hidden=128, heads=heads, positions=530)), device="cpu"
     )
     saved = SentenceTransformer(modules=[base[0], Pooling(128, pooling_mode=pooling)], device="cpu")
-    saved.save(str(tmp_path / "saved"))
+    saved.save(str(folder / "saved"))
     texts = [*TEXTS, "a few words more " * 40]
-    files = load_model_files(str(tmp_path / "saved"))
-    assert max(map(len, Encoder(str(tmp_path / "saved")).tokenizer.token_ids(texts))) > 500
-    ours = native(files).encode(Encoder(str(tmp_path / "saved")).tokenizer.token_ids(texts))
-    close = cosines(ours, saved.encode(texts))
+    return folder / "saved", texts, saved.encode(texts)
+
+
+def test_architectures_are_close_to_sentence_transformers(
+    architecture: tuple[Path, list[str], np.ndarray], instructions: str
+) -> None:
+    folder, texts, theirs = architecture
+    token_ids = Encoder(str(folder)).tokenizer.token_ids(texts)
+    assert max(map(len, token_ids)) > 500
+    close = cosines(native(load_model_files(str(folder))).encode(token_ids), theirs)
     assert close.mean() >= 0.9995
     assert close.min() >= 0.998
 
