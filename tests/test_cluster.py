@@ -431,6 +431,24 @@ def test_an_object_store(short: Path, source: Path, one: Searcher, run: Run, mon
         assert "is a URL" in run("query", "river", "--indexes", indexes).stderr
 
 
+def test_a_cluster_that_only_loopback_reaches(short: Path) -> None:
+    joining = (
+        "import sys\n"
+        "from ray._private import services\n"
+        # As on a machine in a network; only the first loopback address has the cluster.
+        "services.node_ip_address_from_perspective = lambda address=None: '127.0.0.2'\n"
+        "from semsearch.cluster.connection import connected, ray\n"
+        "with connected(sys.argv[1]):\n"
+        "    nodes = len(ray.nodes())\n"
+        "print(nodes)\n"
+    )
+    with nodes(short, 1) as ray:
+        command = [sys.executable, "-c", joining, ray.address]
+        joined = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert joined.returncode == 0, joined.stderr
+    assert joined.stdout.split() == ["1"]
+
+
 def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: Path, run: Run) -> None:
     indexes = ("--indexes", tmp_path)
     for address, told in (

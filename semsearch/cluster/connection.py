@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+from ray._private import ray_constants
 
 from semsearch.errors import ClusterError
 
@@ -38,8 +39,11 @@ def connected(address: str) -> Iterator[None]:
     options: dict[str, Any] = {}
     if address != OWN:
         host = _reached(address)
-        if _is_loopback(host):  # as Ray would look for a node at another address of this machine
+        if _is_loopback(host):
             options["_node_ip_address"] = host
+            if not _answers(ray.util.get_node_ip_address(), address.rpartition(":")[2]):
+                # Ray would take another address of this machine for it, at which nobody is.
+                ray_constants.ENABLE_RAY_CLUSTER = False
     failed: list[BaseException] = []
 
     def join() -> None:
@@ -78,6 +82,14 @@ def _reached(address: str) -> str:
             f"no Ray cluster answers at {address!r}: {reason}; start its head with: ray start --head --port {port}"
         ) from None
     return host
+
+
+def _answers(host: str, port: str) -> bool:
+    try:
+        socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
