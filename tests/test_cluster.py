@@ -449,6 +449,20 @@ def test_a_cluster_that_only_loopback_reaches(short: Path) -> None:
     assert joined.stdout.split() == ["1"]
 
 
+def test_a_node_without_semsearch(
+    short: Path, source: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "semsearch").mkdir()
+    (tmp_path / "semsearch" / "__init__.py").write_text("raise ImportError('there is none')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with nodes(short, 2) as ray:
+        monkeypatch.undo()
+        failed = run("index", source, "--indexes", tmp_path, "--workers", "2", "--cluster", ray.address)
+    assert failed.returncode == 3
+    assert "ImportError('there is none'); has every node the same semsearch?" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: Path, run: Run) -> None:
     indexes = ("--indexes", tmp_path)
     for address, told in (

@@ -124,13 +124,14 @@ def index(
         plan = indexer_of(indexes, name, paths, **making).plan(paths)
         output.print_json(dataclasses.asdict(plan)) if as_json else output.print_plan(plan)
         return
-    if not by_url:
+    if cluster:
+        if not yes and not by_url:
+            ask_if_much(indexer_of(indexes, name, paths, **making), paths)
+        summary = _update_on(cluster, indexes, _name_of(name, paths), paths, rebuild=rebuild, **making)
+    else:
         indexer = indexer_of(indexes, name, paths, **making)
         if not yes and not from_stdin:
             ask_if_much(indexer, paths)
-    if cluster:
-        summary = _update_on(cluster, indexes, _name_of(name, paths), paths, rebuild=rebuild, **making)
-    else:
         source: Any = [_stdin()] if from_stdin else paths
         with output.progress_bar() as progress:
             summary = indexer.update(source, rebuild=rebuild, progress=progress)
@@ -161,15 +162,17 @@ def _update_on(
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--cluster needs {error.name}; install it: pip install 'semsearch[cluster]'") from None
     index = f"{indexes.rstrip('/')}/{name}" if isinstance(indexes, str) else str(indexes / name)
-    with connected(cluster), output.progress_bar() as progress:
+    own = _making_of(making)
+    with connected(cluster) as connection, output.progress_bar() as progress:
         return update(
+            connection,
             index,
             [str(one) for one in paths],
             workers=workers,
             shards=shards,
             rebuild=rebuild,
             progress=progress,
-            **_making_of(making),
+            **own,
         )
 
 

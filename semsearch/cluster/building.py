@@ -24,6 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 from semsearch import __version__
 from semsearch.cluster.objects import ObjectFolder
 from semsearch.cluster.places import ObjectUpdate
+from semsearch.cluster.workers import Workers
 from semsearch.corpus.walk import Walk
 from semsearch.encoder.processors import use_at_most
 from semsearch.errors import ClusterError, IndexLockedError, IndexNotFoundError, SemsearchError
@@ -38,57 +39,12 @@ from semsearch.store.shards import FOLDER, PLAN, SHARDS, index_of
 
 # So often a shard is tried anew after its node, or its process, has ended.
 _RETRIES = 5
-# Processors that one worker uses if nothing is said: with fewer there are more models in memory, with more its threads
-# wait for each other.
-_PROCESSORS = 4
 # Bytes of a datagram at most.
 _DATAGRAM = 4096
 # Seconds between two looks at how far the shards are, and between two things that a worker says of one.
 _LOOK_SECONDS, _TELL_SECONDS = 0.3, 0.2
 # Seconds for a process to let go of a shard whose node, or driver, has just been lost.
 _LOCK_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """What builds at once.
-
-    Attributes:
-        count: How many workers.
-        are_fewer: Whether the cluster has room for more.
-        processors: How many each has.
-        gpus: How many each has, 0 or 1.
-    """
-
-    count: int
-    are_fewer: bool
-    processors: int
-    gpus: int
-
-
-def workers_of(wanted: int | None, device: str) -> Workers:
-    """The workers that the cluster has room for.
-
-    Args:
-        wanted: How many there are to be; None for one for each GPU, or if there is none, each four processors.
-        device: As of `Encoder`. Where a node has a GPU, and it may be used, only such nodes build.
-
-    Raises:
-        ClusterError: It has no room for one.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = sum(int(node.get("GPU", 0)) for node in nodes) if device in ("auto", "cuda") else 0
-    processors = sorted(int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1)
-    if not processors:
-        raise ClusterError("no node of the Ray cluster has a processor for tasks; start one with: ray start --num-cpus")
-    if gpus:
-        return Workers(wanted or gpus, (wanted or gpus) < gpus, 1, 1)
-    if wanted is None:
-        each = min(_PROCESSORS, processors[0])
-        return Workers(sum(there // each for there in processors), False, each, 0)
-    room = {each: sum(there // each for there in processors) for each in range(processors[-1], 0, -1)}
-    each = next((each for each, count in room.items() if count >= wanted), 1)
-    return Workers(wanted, wanted < room[each], each, 0)
 
 
 def build_all(
@@ -112,13 +68,7 @@ def build_all(
         SemsearchError: As of `Indexer.update`.
         ClusterError: A node does not find them, has another semsearch, or one after the other was lost.
     """
-    options = {
-        "num_cpus": workers.processors,
-        "num_gpus": workers.gpus,
-        "max_retries": _RETRIES,
-        "scheduling_strategy": "SPREAD",
-    }
-    task = ray.remote(_build)
+    task = ray.remote(max_retries=_RETRIES, **workers.resources)(_build)
     hearing = _Hearing()
     if update:
         update.begin()
@@ -133,7 +83,7 @@ def build_all(
             while waiting and len(under_way) < at_once:
                 number = waiting.popleft()
                 given = places, workers.processors, number, _anywhere(jobs[number]), hearing.address
-                under_way[task.options(name=f"shard {number}", **options).remote(*given)] = number
+                under_way[task.options(name=f"shard {number}").remote(*given)] = number
             done = ray.wait(list(under_way), timeout=_LOOK_SECONDS)[0]
             hearing.pass_on(progress)
             for one in done:
@@ -150,8 +100,9 @@ def _built(done: Any, job: Job) -> Built:
     try:
         outcome = ray.get(done)
     except RayTaskError as error:
+        cause = getattr(error.cause, "client_exc", error.cause)  # of Ray's own error, which tells its traceback
         raise ClusterError(
-            f"the shard {str(job.folder)!r} cannot be built: {error.cause!r}; has every node the same semsearch?"
+            f"the shard {str(job.folder)!r} cannot be built: {cause!r}; has every node the same semsearch?"
         ) from error
     except RayError as error:
         told = " ".join(str(error).split())

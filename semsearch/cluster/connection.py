@@ -9,11 +9,13 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from typing import Any
 
 # Ray warns that it will no longer hide GPUs from tasks that ask for none, unless this says so already.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# It tells tracebacks of tasks whose results nobody takes; what such a task fails of, the next one says.
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
 import ray
 from ray._private import ray_constants
@@ -26,12 +28,35 @@ _ANSWER_SECONDS, _JOIN_SECONDS = 5.0, 60.0
 OWN = "auto"
 
 
+class Connection:
+    """That of a driver to a cluster."""
+
+    def __init__(self) -> None:
+        """Take over the one that Ray has made."""
+        self._leaving: threading.Thread | None = None
+
+    def leave(self) -> None:
+        """Begin to leave the cluster, which Ray takes a quarter of a second for, and waits."""
+        self._leaving = threading.Thread(target=ray.shutdown, name="ray-shutdown")
+        self._leaving.start()
+
+    def close(self) -> None:
+        """Have left."""
+        if not self._leaving:
+            self.leave()
+        if self._leaving:
+            self._leaving.join()
+
+
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str) -> Iterator[Connection]:
     """Be a driver of a cluster, which this machine is a node of.
 
     Args:
         address: The head's, as HOST:PORT; or OWN.
+
+    Yields:
+        The connection, to leave the cluster before the end.
 
     Raises:
         ClusterError: No cluster answers there, or this machine cannot join it.
@@ -62,11 +87,9 @@ def connected(address: str) -> Iterator[None]:
         raise ClusterError(
             f"cannot join the Ray cluster at {address!r}; is this machine a node of it, as `ray start` makes it? {told}"
         )
-    try:
-        with redirect_stdout(sys.stderr):  # where Ray says which nodes were lost, among what is asked for
-            yield
-    finally:
-        ray.shutdown()
+    # On stdout Ray says which nodes were lost, among what is asked for.
+    with closing(Connection()) as connection, redirect_stdout(sys.stderr):
+        yield connection
 
 
 def _reached(address: str) -> str:

@@ -7,17 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from semsearch.cluster.building import build_all, workers_of
+from semsearch.cluster.connection import Connection
 from semsearch.cluster.objects import ObjectFolder, walk_objects
-from semsearch.cluster.places import ObjectUpdate
+from semsearch.cluster.workers import start, workers_of
 from semsearch.errors import InvalidInputError
-from semsearch.indexer.report import IndexSummary, Progress
-from semsearch.indexer.sharded import ShardedIndexer
+
+if TYPE_CHECKING:
+    from semsearch.cluster.places import ObjectUpdate
+    from semsearch.indexer.report import IndexSummary, Progress
+    from semsearch.indexer.workers import Built
 
 
 def update(
+    connection: Connection,
     index: str,
     sources: Sequence[str],
     *,
@@ -26,9 +30,10 @@ def update(
     progress: Callable[[Progress], None] | None,
     **making: Any,
 ) -> IndexSummary:
-    """Bring an index up to date on the cluster that is connected.
+    """Bring an index up to date on a cluster, and leave it when its part is done.
 
     Args:
+        connection: To the cluster.
         index: Its folder, which all nodes see, or its URL.
         sources: Folders and files that all nodes see, or one URL.
         workers: How many workers build; None as of `workers_of`.
@@ -45,10 +50,20 @@ def update(
     if len(sources) > 1 and any("://" in one for one in sources):
         raise InvalidInputError(f"an object store is indexed by one URL, got {len(sources)} sources")
     of_cluster = workers_of(workers, making["device"])
+    start(of_cluster)
+    # What takes long to load is loaded while the processes start.
+    from semsearch.cluster.building import build_all
+    from semsearch.cluster.places import ObjectUpdate
+    from semsearch.indexer.sharded import ShardedIndexer
+
     source: Any = partial(walk_objects, by_url) if by_url else [Path(one) for one in sources]
 
     def run(folder: Path, stored: ObjectUpdate | None) -> IndexSummary:
-        build = partial(build_all, of_cluster, by_url, stored)
+        def build(*given: Any) -> list[Built]:
+            built = build_all(of_cluster, by_url, stored, *given)
+            connection.leave()
+            return built
+
         indexer = ShardedIndexer(folder, workers=of_cluster.count, build=build, **making)
         return indexer.update(source, rebuild=rebuild, progress=progress)
 
