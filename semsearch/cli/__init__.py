@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -20,6 +21,8 @@ def main() -> None:
     if code == _INTERRUPTED:
         # After an interruption Python's own exit now and then ends by the signal instead of by the code.
         os._exit(code)
+    # Python looks through all objects when it ends, a tenth of the time of a query; what there is to close is closed.
+    gc.freeze()
     sys.exit(code)
 
 
