@@ -17,7 +17,7 @@ from semsearch import Document, Encoder, Indexer, Searcher, SemsearchError
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.verify import verify
 
-COMMITS = 200
+COMMITS = 100
 # Answers until the file `stop` is there: of how many generations, and each answer that mixed some.
 READER = """
 import json, sys
@@ -46,12 +46,15 @@ print(json.dumps([len(seen), last, mixed]))
 """
 WRITER = """
 import sys, time
+from pathlib import Path
 from semsearch import Document, Encoder, Indexer
 from semsearch.errors import IndexLockedError
-index, model, name, start = sys.argv[1:]
+index, model, name, ready, start = sys.argv[1:]
 encoder = Encoder(model)
 encoder.encode(["warm"])
-time.sleep(max(0, float(start) - time.time()))
+Path(ready).touch()
+while not Path(start).exists():
+    time.sleep(0.001)
 try:
     Indexer(index, model=encoder).update([Document(f"{name}/{i}", f"well {i} of {name}", "W") for i in range(300)])
     print("won")
@@ -132,8 +135,12 @@ def test_a_writer_may_remove_what_is_being_opened(tmp_path: Path, model: Path, m
 def test_of_many_writers_one_wins(tmp_path: Path, model: Path) -> None:
     index = tmp_path / "index"
     Indexer(index, model=Encoder(str(model))).update(generation(0))
-    begin = time.time() + 8
-    writers = [start(WRITER, index, model, f"writer{i}", begin) for i in range(8)]
+    ready, begin = [tmp_path / f"ready{i}" for i in range(8)], tmp_path / "begin"
+    writers = [start(WRITER, index, model, f"writer{i}", ready[i], begin) for i in range(8)]
+    deadline = time.monotonic() + 60
+    while not all(one.exists() for one in ready) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    begin.touch()
     said = [writer.communicate(timeout=120) for writer in writers]
     assert all(writer.returncode == 0 for writer in writers), said
     assert any(output == "won\n" for output, _ in said)

@@ -8,7 +8,6 @@ import resource
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,9 +22,6 @@ from semsearch.errors import StorageError
 from semsearch.indexer import pool, worker
 from semsearch.indexer.settings import Settings
 from semsearch.indexer.sources import Read, Reading
-
-# Seconds that one file may take; reading it, its chunks and what is embedded of it.
-_FILE_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +73,8 @@ def test_hostile_files_stop_nothing(hostile: Path, model: Path, tmp_path: Path) 
     skipped = {one["path"]: one["reason"] for one in summary["skipped"]}
     assert summary["files_found"] == summary["files_indexed"] + summary["files_skipped"] == len(names)
     assert set(skipped) <= set(names)
+    # None takes so long that the process which reads it is ended.
+    assert not [name for name, reason in skipped.items() if "takes longer" in reason]
     for name in ("kinds/pipe.txt", "kinds/socket.txt", "text/empty.txt", "zip/bomb.docx", "disguise/text.pdf"):
         assert name in skipped
     for name in ("text/giant-line.txt", "encoding/latin-1.txt", "markdown/quotes.md", "zip/paragraphs.docx"):
@@ -84,19 +82,6 @@ def test_hostile_files_stop_nothing(hostile: Path, model: Path, tmp_path: Path) 
     # What is indexed is whole, and nothing of the outside has come in.
     listed = subprocess.run([sys.executable, "-m", "semsearch", "verify", summary["index"]], cwd=tmp_path)
     assert listed.returncode == 0
-
-
-@pytest.mark.slow
-def test_no_hostile_file_takes_long(hostile: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semsearch.indexer.sources._PROCESSES", 1)  # one file at a time
-    found = walk([hostile]).files
-    seconds: dict[str, float] = {}
-    last = time.monotonic()
-    for item in Reading(Encoder(str(model)), Settings()).read(found):
-        name, now = item.file.path if isinstance(item, Read) else item.path, time.monotonic()
-        seconds[name], last = seconds.get(name, 0) + now - last, now
-    assert seconds.keys() == {file.name for file in found}
-    assert max(seconds.values()) < _FILE_SECONDS, max(seconds, key=lambda name: seconds[name])
 
 
 def _setup(encoder: Encoder) -> dict[str, object]:
