@@ -87,12 +87,13 @@ def nodes(folder: Path, processors: int, memory: int = MEMORY) -> Iterator[Nodes
         processors: That the head has for tasks.
         memory: Bytes that it has for them.
     """
+    (folder / "ray").mkdir(exist_ok=True)  # Ray does not make it, and writes there which cluster it started last
     process = subprocess.Popen(
         [sys.executable, __file__, str(folder), str(processors), str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **FAST, **QUIET},
+        env={**os.environ, **FAST, **QUIET, "RAY_TMPDIR": str(folder)},
         start_new_session=True,
     )
     try:
