@@ -50,7 +50,7 @@ HOMES = {
     "mcp_types": {"server/mcp.py"},
     "prometheus_client": {"server/metrics.py"},
     "pydantic": {"server/mcp.py", "server/schemas.py"},
-    "ray": {f"cluster/{name}.py" for name in ("building", "connection", "remote", "serving")},
+    "ray": {f"cluster/{name}.py" for name in ("building", "connection", "remote", "serving", "workers")},
     "starlette": {f"server/{name}.py" for name in ("app", "embeddings", "guard", "mcp", "metrics", "run")},
     "uvicorn": {"server/run.py"},
     "watchfiles": {"indexer/watch.py"},
