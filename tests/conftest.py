@@ -14,6 +14,8 @@ import pytest
 
 # No test but those marked `network` may ask the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Hundreds of processes are started, which are to compile semsearch once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"
