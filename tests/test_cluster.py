@@ -28,13 +28,13 @@ from ray_nodes import LOOPBACK, Nodes, nodes, own_network
 from sharding import QUERIES, assert_same, write
 
 from semsearch import Encoder, Hit, Indexer, Searcher
-from semsearch.errors import StoreError
+from semsearch.errors import ClusterError, StoreError
 from semsearch.indexer.sharded import ShardedIndexer
 from semsearch.store.database import Database
 from semsearch.store.manifest import Head, Segment
 from semsearch.store.shards import PLAN, read_shards, shard_path
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 pytest.importorskip("ray")
 
 T = TypeVar("T")
@@ -458,9 +458,23 @@ def test_a_node_without_semsearch(
     with nodes(short, 2) as ray:
         monkeypatch.undo()
         failed = run("index", source, "--indexes", tmp_path, "--workers", "2", "--cluster", ray.address)
-    assert failed.returncode == 3
+    assert failed.returncode == 3, failed.stderr
     assert "ImportError('there is none'); has every node the same semsearch?" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_what_ray_itself_fails_of_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from semsearch.cluster.connection import OWN, connected
+
+    for name in ("init", "shutdown"):
+        monkeypatch.setattr(ray, name, lambda *_, **__: None)
+    with (
+        pytest.raises(ClusterError, match=r"^the Ray cluster at 'auto' failed: System error: no leader is known$"),
+        connected(OWN),
+    ):
+        raise ray.exceptions.RaySystemError("no leader\nis known")
 
 
 def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: Path, run: Run) -> None:

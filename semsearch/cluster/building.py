@@ -92,7 +92,8 @@ def build_all(
     finally:
         hearing.close()
         for one in under_way:
-            ray.cancel(one, force=True)
+            with suppress(RayError, TypeError, ValueError):  # lest it hide what they are given up for
+                ray.cancel(one, force=True)
     return [built[number] for number in range(len(jobs))]
 
 

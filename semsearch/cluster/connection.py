@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
 import ray
 from ray._private import ray_constants
+from ray.exceptions import RayError
 
 from semsearch.errors import ClusterError
 
@@ -59,7 +60,7 @@ def connected(address: str) -> Iterator[Connection]:
         The connection, to leave the cluster before the end.
 
     Raises:
-        ClusterError: No cluster answers there, or this machine cannot join it.
+        ClusterError: No cluster answers there, this machine cannot join it, or it fails of what it is asked for.
     """
     options: dict[str, Any] = {}
     if address != OWN:
@@ -88,8 +89,11 @@ def connected(address: str) -> Iterator[Connection]:
             f"cannot join the Ray cluster at {address!r}; is this machine a node of it, as `ray start` makes it? {told}"
         )
     # On stdout Ray says which nodes were lost, among what is asked for.
-    with closing(Connection()) as connection, redirect_stdout(sys.stderr):
-        yield connection
+    try:
+        with closing(Connection()) as connection, redirect_stdout(sys.stderr):
+            yield connection
+    except RayError as error:
+        raise ClusterError(f"the Ray cluster at {address!r} failed: {' '.join(str(error).split())}") from error
 
 
 def _reached(address: str) -> str:
