@@ -14,6 +14,7 @@ import transformers
 from checkpoints import ODD_TEXTS, real_texts, small_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
@@ -75,10 +76,19 @@ def test_seed_text_has_eleven_tokens(distilbert: Path) -> None:
     assert len(Encoder(str(distilbert)).tokenizer.token_ids([SEED_TEXT])[0]) == 11
 
 
-def test_minilm_equals_sentence_transformers(minilm: Path) -> None:
+Encoded = tuple[list[str], NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def of_sentence_transformers(minilm: Path) -> Encoded:
+    """500 texts and their normalized vectors."""
     texts = [*ODD_TEXTS, *real_texts(500 - len(ODD_TEXTS))]
     assert len(texts) == 500
-    theirs = SentenceTransformer(str(minilm), device="cpu").encode(texts, normalize_embeddings=True)
+    return texts, SentenceTransformer(str(minilm), device="cpu").encode(texts, normalize_embeddings=True)
+
+
+def test_minilm_equals_sentence_transformers(of_sentence_transformers: Encoded) -> None:
+    texts, theirs = of_sentence_transformers
     ours = Encoder().encode(texts)
     ours /= np.linalg.norm(ours, axis=1, keepdims=True)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
@@ -155,9 +165,8 @@ def test_a_model_without_tokenizer_json_is_read_from_its_vocabulary(tmp_path: Pa
     np.testing.assert_allclose(Encoder(str(folder)).encode(texts), Encoder().encode(texts), rtol=0, atol=1e-6)
 
 
-def test_bfloat16_is_close_to_float32(minilm: Path) -> None:
-    texts = [*ODD_TEXTS, *real_texts(290)]
-    theirs = SentenceTransformer(str(minilm), device="cpu").encode(texts, normalize_embeddings=True)
+def test_bfloat16_is_close_to_float32(of_sentence_transformers: Encoded) -> None:
+    texts, theirs = (first[:300] for first in of_sentence_transformers)
     encoder = Encoder(precision="bfloat16")
     assert encoder.precision == "float32", "nothing was encoded yet"
     ours = encoder.encode(texts)
@@ -171,7 +180,8 @@ def test_bfloat16_is_close_to_float32(minilm: Path) -> None:
 @pytest.mark.parametrize("kind", ["minilm", "modernbert"])
 def test_a_text_is_the_same_whatever_stands_beside_it(tmp_path: Path, minilm: Path, kind: str) -> None:
     folder = minilm if kind == "minilm" else small_checkpoint(tmp_path, kind)
-    texts = [*ODD_TEXTS, *real_texts(590)]
+    # More than are taken at a time, so that other texts are taken together when they are shuffled.
+    texts = [*ODD_TEXTS, *(text[:300] for text in real_texts(590))]
     together = Encoder(str(folder)).encode(texts)
     order = np.random.default_rng(0).permutation(len(texts))
     shuffled = Encoder(str(folder)).encode([texts[row] for row in order])
