@@ -27,7 +27,8 @@ demo: $(STAMP)  ## index tests/corpus/ and ask it three questions
 	@echo "See it in a browser, at http://127.0.0.1:8765:  $(BIN)/semsearch serve -i demo"
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
 
 lint: $(STAMP)  ## ruff: style and format
 	$(BIN)/ruff check .

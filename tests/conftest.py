@@ -16,6 +16,10 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Hundreds of processes are started, which are to compile semsearch once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Tests side by side share the processors: threads that wait for those of another process take twice as long.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    each = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ["OMP_NUM_THREADS"] = str(max(1, each))
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"

@@ -51,6 +51,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_hostile_files_stop_nothing(hostile: Path, model: Path, tmp_path: Path) -> None:
     names = [file.relative_to(hostile).as_posix() for file in hostile.rglob("*") if not file.is_dir()]
     assert len(names) > 130
