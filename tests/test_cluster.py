@@ -449,18 +449,36 @@ def test_a_cluster_that_only_loopback_reaches(short: Path) -> None:
     assert joined.stdout.split() == ["1"]
 
 
-def test_a_node_without_semsearch(
-    short: Path, source: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+# `semsearch` where Ray refuses to cancel a task.
+_CANNOT_CANCEL = """
+import sys
+import semsearch.cluster.connection, semsearch.cli, ray
+
+def cancel(*_, **__):
+    print("cancel was called", file=sys.__stdout__)
+    raise TypeError("it cannot be cancelled")
+
+ray.cancel = cancel
+semsearch.cli.main()
+"""
+
+
+def test_a_node_without_semsearch(short: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "semsearch").mkdir()
     (tmp_path / "semsearch" / "__init__.py").write_text("raise ImportError('there is none')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with nodes(short, 2) as ray:
         monkeypatch.undo()
-        failed = run("index", source, "--indexes", tmp_path, "--workers", "2", "--cluster", ray.address)
-    assert failed.returncode == 3, failed.stderr
-    assert "ImportError('there is none'); has every node the same semsearch?" in failed.stderr
-    assert "Traceback" not in failed.stderr
+        asked = ("index", str(source), "--indexes", str(tmp_path), "--workers", "2", "--cluster", ray.address)
+        told = [
+            subprocess.run([sys.executable, *program, *asked], cwd=source, capture_output=True, text=True, timeout=60)
+            for program in (("-m", "semsearch"), ("-c", _CANNOT_CANCEL))
+        ]
+    for failed in told:
+        assert failed.returncode == 3, failed.stderr
+        assert "ImportError('there is none'); has every node the same semsearch?" in failed.stderr
+        assert "Traceback" not in failed.stderr
+    assert "cancel was called" in told[1].stdout
 
 
 def test_what_ray_itself_fails_of_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
