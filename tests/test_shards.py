@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from checkpoints import small_checkpoint
 from conftest import Run
@@ -31,7 +33,10 @@ from semsearch.errors import (
 )
 from semsearch.indexer.report import Progress
 from semsearch.indexer.sharded import ShardedIndexer, firsts
+from semsearch.query.collection import Search
+from semsearch.query.sharded import ShardedSnapshot
 from semsearch.query.similar import similar
+from semsearch.query.snapshot import Snapshot
 from semsearch.store.shards import PLAN, SHARDS, read_shards, shard_path
 
 
@@ -97,6 +102,36 @@ def test_reading_on_and_more_like_this(one: Searcher, many: Searcher, index: Pat
                 if number and there:
                     assert many.excerpt(number, 0).text == one.excerpt(there, 0).text
         assert_same(similar(index, target, 5), one.similar(target, 5))
+
+
+@pytest.mark.parametrize("question", ["look", "find", "candidates", "document_vectors", "passages", "there"])
+def test_all_shards_are_asked_at_once(
+    question: str, many: Searcher, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = many._snapshot
+    assert isinstance(collection, ShardedSnapshot)
+    everything = many.search("river", 1000, mode="dense", per_document=None)
+    ids = np.array([hit.id for hit in everything])
+    documents = collection.candidates(ids).documents
+    asked: dict[str, tuple[Any, ...]] = {
+        "look": (["river"], None),
+        "find": ([Search("river", None, 5, 0, None, False, 1.0, collection.look(["river"], None)[0].frequencies)],),
+        "candidates": (ids,),
+        "document_vectors": (documents.tolist(),),
+        "passages": (ids.tolist(),),
+        "there": (ids,),
+    }
+    # None answers before the others are asked.
+    all_asked = threading.Barrier(len(read_shards(index).shards), timeout=20)
+    answer = getattr(Snapshot, question)
+
+    def answers_when_all_are_asked(*given: Any) -> Any:
+        all_asked.wait()
+        return answer(*given)
+
+    monkeypatch.setattr(Snapshot, question, answers_when_all_are_asked)
+    getattr(collection, question)(*asked[question])
+    assert not all_asked.broken
 
 
 def test_facets_and_the_map(one: Searcher, many: Searcher, source: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -95,31 +95,29 @@ class ShardedSnapshot(Shared):
 
     def candidates(self, ids: NDArray[np.int64]) -> Candidates:
         """As of `Collection`."""
-        shared = list(self._shared(ids))
-        found = self._threads.map(lambda share: self._parts[share[0]].candidates(share[2]), shared)
         documents = np.empty(len(ids), np.int64)
         vectors = np.empty((len(ids), self.made_with.dim), np.float32)
-        for (number, places, _), of_part in zip(shared, found, strict=True):
-            documents[places] = of_part.documents + (number << _SHIFT)
-            vectors[places] = of_part.vectors
+        for number, places, found in self._of_each(ids, lambda part, own: part.candidates(own)):
+            documents[places] = found.documents + (number << _SHIFT)
+            vectors[places] = found.vectors
         return Candidates(documents, vectors)
 
     def document_vectors(self, documents: Sequence[int]) -> NDArray[np.float32]:
         """As of `Collection`."""
-        shared = list(self._shared(np.array(documents, np.int64)))
-        found = self._threads.map(lambda share: self._parts[share[0]].document_vectors(share[2].tolist()), shared)
         vectors = np.empty((len(documents), self.made_with.dim), np.float32)
-        for (_, places, _), of_part in zip(shared, found, strict=True):
-            vectors[places] = of_part
+        numbers = np.array(documents, np.int64)
+        for _, places, found in self._of_each(numbers, lambda part, own: part.document_vectors(own.tolist())):
+            vectors[places] = found
         return vectors
 
     def passages(self, ids: Sequence[int]) -> dict[int, StoredPassage]:
         """As of `Collection`."""
-        found: dict[int, StoredPassage] = {}
-        for number, _, own in self._shared(np.array(ids, np.int64)):
-            for passage, stored in self._parts[number].passages(own.tolist()).items():
-                found[_whole(number, passage)] = replace(stored, document_id=_whole(number, stored.document_id))
-        return found
+        each = self._of_each(np.array(ids, np.int64), lambda part, own: part.passages(own.tolist()))
+        return {
+            _whole(number, passage): replace(stored, document_id=_whole(number, stored.document_id))
+            for number, _, found in each
+            for passage, stored in found.items()
+        }
 
     def neighbours(self, passage_id: int) -> list[int]:
         """As of `Collection`."""
@@ -144,9 +142,8 @@ class ShardedSnapshot(Shared):
 
     def there(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """As of `Collection`."""
-        shared = self._shared(np.unique(ids))
-        found = [self._parts[number].there(own) + (number << _SHIFT) for number, _, own in shared]
-        return np.concatenate([np.empty(0, np.int64), *found])
+        each = self._of_each(np.unique(ids), lambda part, own: part.there(own))
+        return np.concatenate([np.empty(0, np.int64), *(found + (number << _SHIFT) for number, _, found in each)])
 
     def sample(self, places: NDArray[np.int64]) -> Sample:
         """As of `Collection`."""
@@ -165,13 +162,20 @@ class ShardedSnapshot(Shared):
         """What each shard answers, in their order."""
         return list(self._threads.map(ask, self._parts.values()))
 
-    def _shared(self, ids: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """The numbers of shards, where among these ids their own stand, and what these are in the shard."""
+    def _of_each(
+        self, ids: NDArray[np.int64], ask: Callable[[Collection, NDArray[np.int64]], T]
+    ) -> list[tuple[int, NDArray[np.intp], T]]:
+        """What the shards that these ids are of answer: a shard's number, where its ids stand among these, its answer.
+
+        Args:
+            ids: In the whole.
+            ask: Is given a shard and its ids, as they are in it.
+        """
         numbers = ids >> _SHIFT
-        for number in np.unique(numbers).tolist():
-            if number in self._parts:
-                places = np.flatnonzero(numbers == number)
-                yield number, places, ids[places] & _OWN
+        here = [number for number in np.unique(numbers).tolist() if number in self._parts]
+        places = [np.flatnonzero(numbers == number) for number in here]
+        answers = self._threads.map(lambda number, own: ask(self._parts[number], ids[own] & _OWN), here, places)
+        return list(zip(here, places, answers, strict=True))
 
     def _close(self) -> None:
         self._threads.shutdown()
