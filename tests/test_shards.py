@@ -104,7 +104,7 @@ def test_reading_on_and_more_like_this(one: Searcher, many: Searcher, index: Pat
         assert_same(similar(index, target, 5), one.similar(target, 5))
 
 
-@pytest.mark.parametrize("question", ["look", "find", "candidates", "document_vectors", "passages", "there"])
+@pytest.mark.parametrize("question", ["look", "find", "candidates", "document_vectors", "passages", "there", "sample"])
 def test_all_shards_are_asked_at_once(
     question: str, many: Searcher, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +120,7 @@ def test_all_shards_are_asked_at_once(
         "document_vectors": (documents.tolist(),),
         "passages": (ids.tolist(),),
         "there": (ids,),
+        "sample": (np.arange(len(collection)),),
     }
     # None answers before the others are asked.
     all_asked = threading.Barrier(len(read_shards(index).shards), timeout=20)

@@ -147,11 +147,14 @@ class ShardedSnapshot(Shared):
 
     def sample(self, places: NDArray[np.int64]) -> Sample:
         """As of `Collection`."""
-        ends = np.cumsum(self._lengths)
-        samples = []
-        for (number, part), end, length in zip(self._parts.items(), ends, self._lengths, strict=True):
-            own = part.sample(places[(places >= end - length) & (places < end)] - (end - length))
-            samples.append(replace(own, ids=own.ids + (number << _SHIFT)))
+        firsts = np.cumsum(self._lengths) - self._lengths  # (shards,)
+        of_each = np.split(places, np.searchsorted(places, firsts[1:]))
+        own = [some - first for some, first in zip(of_each, firsts, strict=True)]
+        answers = self._threads.map(lambda part, some: part.sample(some), self._parts.values(), own)
+        samples = [
+            replace(answer, ids=answer.ids + (number << _SHIFT))
+            for number, answer in zip(self._parts, answers, strict=True)
+        ]
         return Sample(
             np.concatenate([one.ids for one in samples]),
             np.concatenate([one.vectors for one in samples]),
