@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -452,6 +454,35 @@ def test_parts_of_another_model_and_broken_ones_are_not_used(
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     Indexer(index, model=encoder).update(source)
+    as_made_anew(index, source, encoder)
+
+
+class InterruptedAtCommit(sqlite3.Connection):
+    """Ctrl-C while SQLite writes a commit to the disk: Python acts on it as soon as that is done."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        cursor = super().execute(sql, *parameters)
+        if sql == "COMMIT":
+            signal.raise_signal(signal.SIGINT)
+        return cursor
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_an_interrupt_while_it_is_committed_loses_nothing(
+    source: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    index = tmp_path / "index"
+    indexer = Indexer(index, model=encoder)
+    if not is_new:
+        indexer.update(source)
+    (source / "home" / "late.txt").write_text("a file that came late")
+    with monkeypatch.context() as patch:
+        connect = sqlite3.connect
+        patch.setattr(sqlite3, "connect", partial(connect, factory=InterruptedAtCommit))
+        with pytest.raises(KeyboardInterrupt):
+            indexer.update(source)
+    as_made_anew(index, source, encoder)
+    assert indexer.update(source).passages_embedded == 0
     as_made_anew(index, source, encoder)
 
 

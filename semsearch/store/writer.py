@@ -115,7 +115,9 @@ def open_writer(index: Path, *, afresh: bool = False) -> Iterator[Writer]:
 
 
 def _leave(index: Path, writer: Writer) -> None:
-    """Leave the index as it was before, and what the next writer can use."""
+    """Leave the index as it was committed last, and what the next writer can use."""
+    # An interrupt that came while SQLite was committing is raised when that is done.
+    writer.generation = _generation(writer.database)
     writer.sweep(keep_parts=True)
     writer.close()
     if not writer.generation and not any((index / "segments").iterdir()):
@@ -155,7 +157,7 @@ def _open(index: Path) -> Writer:
         write_seal(index, seal)
     database = WritableDatabase.open(index)
     try:
-        generation = 0 if database.is_new else database.head().generation
+        generation = _generation(database)
         if not seal.allows(generation):
             raise DamagedIndexError(
                 f"damaged index: {path} is of generation {generation}, its seal of {seal.generation}; {REMEDY}"
@@ -164,3 +166,7 @@ def _open(index: Path) -> Writer:
         database.close()
         raise
     return Writer(index, database, generation, seal)
+
+
+def _generation(database: WritableDatabase) -> int:
+    return 0 if database.is_new else database.head().generation
