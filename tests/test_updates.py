@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from semsearch.store import compaction
 from semsearch.store.files import FileRecord
 from semsearch.store.manifest import Segment
 from semsearch.store.verify import verify
+from semsearch.store.writer import open_writer
 
 Hits = dict[tuple[str, int, str], float]
 
@@ -501,6 +503,34 @@ def test_the_lock_says_who_holds_it(source: Path, tmp_path: Path, encoder: Encod
             indexer.update(source)
     assert counts(indexer.update(source)) == (0, 0, 0, 12)
     assert (index / "write.lock").read_bytes() == b""
+
+
+def test_writers_that_give_up_do_not_take_the_folder_from_each_other(tmp_path: Path) -> None:
+    class GaveUpError(Exception):
+        pass
+
+    index, at_once = tmp_path / "index", []
+
+    def give_up(times: int) -> int:
+        locked = 0
+        while times:
+            try:
+                with open_writer(index) as writer:
+                    at_once.append(writer)
+                    alone = len(at_once) == 1
+                    assert (index / "segments").is_dir()
+                    at_once.remove(writer)
+                    assert alone
+                    raise GaveUpError
+            except IndexLockedError:
+                locked += 1
+            except GaveUpError:
+                times -= 1
+        return locked
+
+    with ThreadPoolExecutor(4) as writers:
+        assert sum(writers.map(give_up, [10] * 4))
+    assert not index.exists()
 
 
 def fake_segment(number: int, live: int, dead: int, first: int) -> Segment:

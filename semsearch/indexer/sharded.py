@@ -162,7 +162,6 @@ class ShardedIndexer:
             raise IndexConflictError(
                 f"the index {self._path.name!r} is not in shards; choose another name with --name, or delete it first"
             )
-        self._path.mkdir(parents=True, exist_ok=True)
         with write_lock(self._path):
             old = read_shards(self._path) if is_in_shards(self._path) else None
             made = None if rebuild else self._made()

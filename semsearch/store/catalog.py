@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semsearch.errors import (
     AmbiguousIndexError,
@@ -26,6 +27,8 @@ from semsearch.store.seal import SEAL
 from semsearch.store.shards import SHARDS, Shards, folders_of, is_in_shards, read_shards
 
 LOCK = "write.lock"
+# A folder that is to be locked may be removed, as often, by another writer that had nothing to leave in it.
+_TRIES = 100
 # The folder of lexical indexes, each in one of its own.
 LEXICAL = "lexical"
 # What stands beside a segment of an unfinished build; see `store.parts`.
@@ -171,20 +174,14 @@ def describe_all(indexes: Path) -> list[IndexInfo]:
 
 @contextmanager
 def write_lock(index: Path) -> Iterator[None]:
-    """Be the one writer of an index.
+    """Be the one writer of an index, whose folder is made if it is not there.
 
     Raises:
         IndexLockedError: Another process is.
+        OSError: The disk refused.
     """
-    from filelock import FileLock, Timeout  # readers do without
-
     path = index / LOCK
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        holder = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
-        raise IndexLockedError(f"{holder} is writing the index at {str(index)!r}; wait until it has finished") from None
+    lock = _locked(path)
     try:
         # For whoever comes meanwhile; what a killed writer left here says nothing, as the lock itself went with it.
         with suppress(OSError):
@@ -194,6 +191,29 @@ def write_lock(index: Path) -> Iterator[None]:
         with suppress(OSError):
             os.truncate(path, 0)
         lock.release()
+
+
+def _locked(path: Path) -> Any:
+    from filelock import FileLock, Timeout  # readers do without
+
+    lock = FileLock(path, timeout=0)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            break
+        except (FileNotFoundError, FileExistsError):
+            if not tries_left:
+                raise
+        except Timeout:
+            holder = ""
+            with suppress(OSError):
+                holder = path.read_text(encoding="utf-8", errors="replace").strip()
+            raise IndexLockedError(
+                f"{holder or 'another process'} is writing the index at {str(path.parent)!r}; wait until it has "
+                "finished"
+            ) from None
+    return lock
 
 
 def sweep(index: Path, segments: Iterable[Segment], lexical: Lexical | None, *, keep_parts: bool) -> None:

@@ -93,9 +93,9 @@ def open_writer(index: Path, *, afresh: bool = False) -> Iterator[Writer]:
         StorageError: The disk refused.
     """
     try:
-        (index / "segments").mkdir(parents=True, exist_ok=True)
-        sync_folder(index)
-        with write_lock(index):
+        with write_lock(index), _leaving_nothing_empty(index):
+            (index / "segments").mkdir(exist_ok=True)
+            sync_folder(index)
             writer = _open_or_start_over(index, afresh=afresh)
             try:
                 writer.sweep(keep_parts=True)
@@ -107,11 +107,22 @@ def open_writer(index: Path, *, afresh: bool = False) -> Iterator[Writer]:
             writer.close()
     except OSError as error:
         raise StorageError.of(f"cannot write {str(index)!r}", error) from error
+
+
+@contextmanager
+def _leaving_nothing_empty(index: Path) -> Iterator[None]:
+    """Remove the folder of an index that has no manifest and no files at the end; its lock is held until then."""
+    try:
+        yield
     finally:
         if not (index / DATABASE).exists():
-            for folder in (index / LEXICAL, index / "segments", index):
-                with suppress(OSError):  # it is not empty, and stays
-                    folder.rmdir()
+            with suppress(OSError):  # it is not empty, and stays
+                for folder in (index / LEXICAL, index / "segments"):
+                    if folder.exists():
+                        folder.rmdir()
+                if [path.name for path in index.iterdir()] == [LOCK]:
+                    remove(index / LOCK)
+                    index.rmdir()
 
 
 def _leave(index: Path, writer: Writer) -> None:
@@ -121,7 +132,7 @@ def _leave(index: Path, writer: Writer) -> None:
     writer.sweep(keep_parts=True)
     writer.close()
     if not writer.generation and not any((index / "segments").iterdir()):
-        for name in (*_MANIFEST, LOCK):
+        for name in _MANIFEST:
             remove(index / name)
 
 
