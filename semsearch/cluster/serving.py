@@ -35,8 +35,8 @@ _APPLICATION, _ROUTER = "semsearch", "router"
 _QUESTIONS, _REQUESTS = 64, 1024
 # Seconds between two looks of Ray Serve at a replica, and until one that does not answer is replaced.
 _CHECK_SECONDS, _CHECK_TIMEOUT = 2.0, 10.0
-# Seconds that what is under way has when a replica is told to end.
-_END_SECONDS = 5.0
+# Seconds that what is under way has when a replica is told to end, and between two looks at whether something is.
+_END_SECONDS, _UNDER_WAY_SECONDS = 5.0, 0.5
 # Seconds for Ray Serve to listen, and between two looks at whether it does.
 _START_SECONDS, _LOOK_SECONDS = 15.0, 0.2
 # Seconds between two words about what is waited for.
@@ -190,6 +190,7 @@ def _replicas(count: int, at_once: int) -> dict[str, Any]:
         "health_check_period_s": _CHECK_SECONDS,
         "health_check_timeout_s": _CHECK_TIMEOUT,
         "graceful_shutdown_timeout_s": _END_SECONDS,
+        "graceful_shutdown_wait_loop_s": _UNDER_WAY_SECONDS,
     }
 
 
