@@ -40,7 +40,14 @@ pytest.importorskip("ray")
 T = TypeVar("T")
 PORT, STORE_PORT = 8901, 8902
 URL = f"http://{LOOPBACK}:{PORT}"
-DOCUMENTS, PARTS = 360, 10
+STORE = {
+    "AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{STORE_PORT}",
+    "AWS_ACCESS_KEY_ID": "somebody",
+    "AWS_SECRET_ACCESS_KEY": "a secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+SEMSEARCH, SLOW = ("-m", "semsearch"), (str(ROOT / "tests" / "slow_serving.py"),)
+DOCUMENTS, PARTS = 360, 5
 # Bytes of memory of a node that has room for one replica of a small shard and no second.
 ROOM_FOR_ONE = 500 << 20
 
@@ -54,15 +61,31 @@ def network() -> Iterator[None]:
         pytest.skip(f"no network namespace can be made: {error}")
 
 
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder with a short path."""
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path, and none of the processes that were started with it is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         yield Path(folder)
     deadline = time.monotonic() + 20
     while (left := [*processes_with(folder), *processes_with("ray::")]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[Nodes]:
+    """A head alone that knows the object store, for tests that kill nothing."""
+    with short_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        for name, value in STORE.items():
+            patch.setenv(name, value)
+        with nodes(folder, 2) as ray:
+            yield ray
 
 
 def processes_with(text: str) -> list[str]:
@@ -105,7 +128,7 @@ def indexes(source: Path) -> Path:
     return source.parent / "indexes"
 
 
-def command(*arguments: object, program: tuple[str, ...] = ("-m", "semsearch")) -> subprocess.Popen[str]:
+def command(*arguments: object, program: tuple[str, ...] = SEMSEARCH) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -245,9 +268,11 @@ class Serving:
 
 
 @contextmanager
-def serving(ray: Nodes, indexes: object, *options: object, replicas: int) -> Iterator[Serving]:
+def serving(
+    ray: Nodes, indexes: object, *options: object, replicas: int, program: tuple[str, ...] = SLOW
+) -> Iterator[Serving]:
     given = ("--indexes", indexes, "--cluster", ray.address, "--replicas", replicas, "--port", PORT)
-    started = Serving(command("serve", "two", *given, *options, program=(str(ROOT / "tests" / "slow_serving.py"),)))
+    started = Serving(command("serve", "two", *given, *options, program=program))
     try:
         started.wait()
         yield started
@@ -271,6 +296,10 @@ def ask(query: str, **options: Any) -> httpx.Response:
     raise AssertionError
 
 
+def is_whole(answer: httpx.Response) -> bool:
+    return answer.status_code == 200 and "missing_shards" not in answer.json()
+
+
 def hits_of(answer: httpx.Response) -> list[Hit]:
     assert answer.status_code == 200, answer.text
     return [Hit(**{**hit, "matches": tuple(map(tuple, hit["matches"]))}) for hit in answer.json()["hits"]]
@@ -283,7 +312,7 @@ def two(source: Path, indexes: Path, one: Searcher) -> Path:
     return indexes / "two"
 
 
-def test_a_killed_replica_and_a_killed_node(short: Path, two: Path, one: Searcher) -> None:
+def test_a_killed_replica_and_killed_nodes(short: Path, two: Path, one: Searcher) -> None:
     expected = {query: one.search(query, 10) for query in QUERIES}
     wrong: list[object] = []
     answered = Counter[int]()
@@ -298,7 +327,7 @@ def test_a_killed_replica_and_a_killed_node(short: Path, two: Path, one: Searche
                 except BaseException as error:
                     wrong.append(error)
 
-    with nodes(short, 2) as ray:
+    with nodes(short, 2, memory=ROOM_FOR_ONE) as ray:
         others = [ray.add(2) for _ in range(2)]
         with serving(ray, two.parent, replicas=2):
             clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
@@ -319,15 +348,24 @@ def test_a_killed_replica_and_a_killed_node(short: Path, two: Path, one: Searche
                 stop.set()
                 for one_client in clients:
                     one_client.join()
-    assert not wrong, wrong[:3]
+            assert not wrong, wrong[:3]
+
+            # What is left has room for one of the shards.
+            ray.kill(least)
+            refused = wait_for(lambda: answer if (answer := ask("river flood")).status_code == 503 else None)
+            assert "no machine answers for the shard" in refused.json()["error"]["message"]
+            assert refused.headers["retry-after"]
+            ray.add(2)
+            wait_for(lambda: ask("river flood").status_code == 200)
+            assert_same(hits_of(ask("river flood", k=10)), expected["river flood"])
 
 
 def test_a_shard_that_is_nowhere(short: Path, source: Path, two: Path, one: Searcher) -> None:
     expected = one.search("river flood", 10)
     with nodes(short, 2, memory=ROOM_FOR_ONE) as ray:
         node = ray.add(2, memory=ROOM_FOR_ONE)
-        with serving(ray, two.parent, replicas=1):
-            wait_for(lambda: ask("river flood").status_code == 200)
+        with serving(ray, two.parent, "--allow-partial", replicas=1):
+            wait_for(lambda: is_whole(ask("river flood")))
             assert_same(hits_of(ask("river flood", k=10)), expected)
 
             # All shards are made anew under other names, and the old ones removed.
@@ -341,35 +379,20 @@ def test_a_shard_that_is_nowhere(short: Path, source: Path, two: Path, one: Sear
             assert built.result().passages_embedded == len(one._snapshot)
 
             ray.kill(node)
-            wait_for(lambda: ask("river flood").status_code == 503)
-            refused = ask("river flood")
-            assert "no machine answers for the shard" in refused.json()["error"]["message"]
-            assert refused.headers["retry-after"]
-            node = ray.add(2, memory=ROOM_FOR_ONE)
-            wait_for(lambda: ask("river flood").status_code == 200)
-            assert_same(hits_of(ask("river flood", k=10)), expected)
-        with serving(ray, two.parent, "--allow-partial", replicas=1):
-            wait_for(lambda: ask("river flood").status_code == 200)
-            wait_for(lambda: "missing_shards" not in ask("river flood").json())
-            ray.kill(node)
             wait_for(lambda: "missing_shards" in ask("river flood").json())
             partial = ask("river flood", k=50)
             (missing,) = partial.json()["missing_shards"]
             first = read_shards(two).shards[1].first
             assert all((hit.path < first) == (missing == 1) for hit in hits_of(partial))
             assert hits_of(partial)
+            ray.add(2, memory=ROOM_FOR_ONE)
+            wait_for(lambda: is_whole(ask("river flood")))
+            assert_same(hits_of(ask("river flood", k=10)), expected)
 
 
 @contextmanager
-def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def object_store() -> Iterator[Any]:
     """A store of our own that speaks S3, empty but for a bucket."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{STORE_PORT}"),
-        ("AWS_ACCESS_KEY_ID", "somebody"),
-        ("AWS_SECRET_ACCESS_KEY", "a secret"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
     options = ["-m", "moto.server", "-H", LOOPBACK, "-p", str(STORE_PORT)]
     process = subprocess.Popen([sys.executable, *options], stderr=subprocess.DEVNULL)
     try:
@@ -385,68 +408,6 @@ def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((LOOPBACK, port)) == 0
-
-
-def test_an_object_store(short: Path, source: Path, one: Searcher, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with object_store(monkeypatch) as store, nodes(short, 2) as ray:
-        for path in source.rglob("*.*"):
-            store.pipe_file(f"bucket/texts/{path.relative_to(source).as_posix()}", path.read_bytes())
-        store.pipe_file("bucket/texts/.semsearchignore", b"secret.md\n")
-        store.pipe_file("bucket/texts/docs/secret.md", b"The river is at the secret mill.")
-        store.pipe_file("bucket/texts/docs/a//b.md", b"No file can have this name.")
-        indexes = "s3://bucket/indexes"
-        command_line = ("index", "s3://bucket/texts", "--indexes", indexes, "--name", "two", "--shards", "2")
-        command_line += ("--cluster", ray.address, "--json")
-        made = run(*command_line)
-        assert made.returncode == 0, made.stderr
-        first = json.loads(made.stdout)
-        assert first["documents"] == DOCUMENTS
-        assert first["passages"] == len(one._snapshot)
-        assert first["path"] == f"{indexes}/two"
-        reasons = {skipped["path"]: skipped["reason"] for skipped in first["skipped"]}
-        assert reasons["docs/secret.md"] == "ignored by .semsearchignore"
-        assert reasons["docs/a//b.md"] == "not the name of a file"
-        time.sleep(2.1)  # what was written in the tick of the clock in which it was read is read again
-        again = json.loads(run(*command_line).stdout)
-        assert again["passages_embedded"] == 0
-        before = json.loads(run(*command_line).stdout)
-        with serving(ray, indexes, replicas=1):
-            wait_for(lambda: ask("river flood").status_code == 200)
-            for query in QUERIES:
-                assert_same(hits_of(ask(query, k=10)), one.search(query, 10))
-            store.pipe_file("bucket/texts/docs/new.md", b"The lighthouse keeper's log.")
-            changed = json.loads(run(*command_line).stdout)
-            assert changed["passages_embedded"] == 1
-            assert changed["generation"] == before["generation"] + 1
-            wait_for(lambda: [hit.path for hit in hits_of(ask("lighthouse", k=1))] == ["docs/new.md"])
-        # Of the shard that changed what was there before goes with the next commit.
-        store.rm("bucket/texts/docs/new.md")
-        assert json.loads(run(*command_line).stdout)["files_removed"] == 1
-        store.invalidate_cache()
-        assert len(store.ls("bucket/indexes/two/shards")) == 3
-        failed = run("index", "s3://bucket/nothing", *command_line[2:])
-        assert failed.returncode == 3
-        assert "no object in 's3://bucket/nothing'" in failed.stderr
-        assert "needs --cluster" in run("index", "s3://bucket/texts").stderr
-        assert "is a URL" in run("query", "river", "--indexes", indexes).stderr
-
-
-def test_a_cluster_that_only_loopback_reaches(short: Path) -> None:
-    joining = (
-        "import sys\n"
-        "from ray._private import services\n"
-        # As on a machine in a network; only the first loopback address has the cluster.
-        "services.node_ip_address_from_perspective = lambda address=None: '127.0.0.2'\n"
-        "from semsearch.cluster.connection import connected, ray\n"
-        "with connected(sys.argv[1]):\n"
-        "    nodes = len(ray.nodes())\n"
-        "print(nodes)\n"
-    )
-    with nodes(short, 1) as ray:
-        command = [sys.executable, "-c", joining, ray.address]
-        joined = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert joined.returncode == 0, joined.stderr
-    assert joined.stdout.split() == ["1"]
 
 
 # `semsearch` where Ray refuses to cancel a task.
@@ -495,7 +456,24 @@ def test_what_ray_itself_fails_of_is_told_in_a_line(monkeypatch: pytest.MonkeyPa
         raise ray.exceptions.RaySystemError("no leader\nis known")
 
 
-def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: Path, run: Run) -> None:
+def test_a_cluster_that_only_loopback_reaches(quiet: Nodes) -> None:
+    joining = (
+        "import sys\n"
+        "from ray._private import services\n"
+        # As on a machine in a network; only the first loopback address has the cluster.
+        "services.node_ip_address_from_perspective = lambda address=None: '127.0.0.2'\n"
+        "from semsearch.cluster.connection import connected, ray\n"
+        "with connected(sys.argv[1]):\n"
+        "    nodes = len(ray.nodes())\n"
+        "print(nodes)\n"
+    )
+    command = [sys.executable, "-c", joining, quiet.address]
+    joined = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert joined.returncode == 0, joined.stderr
+    assert joined.stdout.split() == ["1"]
+
+
+def test_what_cannot_be_is_said(quiet: Nodes, source: Path, tmp_path: Path, two: Path, run: Run) -> None:
     indexes = ("--indexes", tmp_path)
     for address, told in (
         ("nowhere", "HOST:PORT"),
@@ -517,14 +495,56 @@ def test_what_cannot_be_is_said(short: Path, source: Path, tmp_path: Path, two: 
         assert "no Ray cluster answers" in failed.stderr
     assert run("serve", "two", "--indexes", two.parent, "--replicas", "2").returncode == 2
     assert run("serve", "two", "--indexes", two.parent, "--cluster", "auto", "--processes", "2").returncode == 2
-    with nodes(short, 1) as ray:
-        failed = run("serve", "two", "--indexes", two.parent, "--cluster", ray.address)
-        assert failed.returncode == 2
-        assert "2 replicas need as many nodes" in failed.stderr
-        Indexer(tmp_path / "plain").update(source / "notes")
-        failed = run("serve", "plain", *indexes, "--cluster", ray.address, "--replicas", "1")
-        assert failed.returncode == 2
-        assert "is not in shards" in failed.stderr
-        failed = run("index", source, *indexes, "--name", "other", "--model", "no/such", "--cluster", ray.address)
+    failed = run("serve", "two", "--indexes", two.parent, "--cluster", quiet.address)
+    assert failed.returncode == 2
+    assert "2 replicas need as many nodes" in failed.stderr
+    Indexer(tmp_path / "plain").update(source / "notes")
+    failed = run("serve", "plain", *indexes, "--cluster", quiet.address, "--replicas", "1")
+    assert failed.returncode == 2
+    assert "is not in shards" in failed.stderr
+    failed = run("index", source, *indexes, "--name", "other", "--model", "no/such", "--cluster", quiet.address)
+    assert failed.returncode == 3
+    assert "no/such" in failed.stderr
+
+
+def test_an_object_store(quiet: Nodes, source: Path, one: Searcher, run: Run) -> None:
+    with object_store() as store:
+        for path in source.rglob("*.*"):
+            store.pipe_file(f"bucket/texts/{path.relative_to(source).as_posix()}", path.read_bytes())
+        store.pipe_file("bucket/texts/.semsearchignore", b"secret.md\n")
+        store.pipe_file("bucket/texts/docs/secret.md", b"The river is at the secret mill.")
+        store.pipe_file("bucket/texts/docs/a//b.md", b"No file can have this name.")
+        indexes = "s3://bucket/indexes"
+        command_line = ("index", "s3://bucket/texts", "--indexes", indexes, "--name", "two", "--shards", "2")
+        command_line += ("--cluster", quiet.address, "--json")
+        made = run(*command_line)
+        assert made.returncode == 0, made.stderr
+        first = json.loads(made.stdout)
+        assert first["documents"] == DOCUMENTS
+        assert first["passages"] == len(one._snapshot)
+        assert first["path"] == f"{indexes}/two"
+        reasons = {skipped["path"]: skipped["reason"] for skipped in first["skipped"]}
+        assert reasons["docs/secret.md"] == "ignored by .semsearchignore"
+        assert reasons["docs/a//b.md"] == "not the name of a file"
+        time.sleep(2.1)  # what was written in the tick of the clock in which it was read is read again
+        before = json.loads(run(*command_line).stdout)
+        assert before["passages_embedded"] == 0
+        with serving(quiet, indexes, replicas=1, program=SEMSEARCH):
+            wait_for(lambda: ask("river flood").status_code == 200)
+            for query in QUERIES:
+                assert_same(hits_of(ask(query, k=10)), one.search(query, 10))
+            store.pipe_file("bucket/texts/docs/new.md", b"The lighthouse keeper's log.")
+            changed = json.loads(run(*command_line).stdout)
+            assert changed["passages_embedded"] == 1
+            assert changed["generation"] == before["generation"] + 1
+            wait_for(lambda: [hit.path for hit in hits_of(ask("lighthouse", k=1))] == ["docs/new.md"])
+        # Of the shard that changed what was there before goes with the next commit.
+        store.rm("bucket/texts/docs/new.md")
+        assert json.loads(run(*command_line).stdout)["files_removed"] == 1
+        store.invalidate_cache()
+        assert len(store.ls("bucket/indexes/two/shards")) == 3
+        failed = run("index", "s3://bucket/nothing", *command_line[2:])
         assert failed.returncode == 3
-        assert "no/such" in failed.stderr
+        assert "no object in 's3://bucket/nothing'" in failed.stderr
+        assert "needs --cluster" in run("index", "s3://bucket/texts").stderr
+        assert "is a URL" in run("query", "river", "--indexes", indexes).stderr
