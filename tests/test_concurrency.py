@@ -17,7 +17,7 @@ from semsearch import Document, Encoder, Indexer, Searcher, SemsearchError
 from semsearch.store.lexical import LexicalReader
 from semsearch.store.verify import verify
 
-COMMITS = 100
+COMMITS = 60
 # Answers until the file `stop` is there: of how many generations, and each answer that mixed some.
 READER = """
 import json, sys

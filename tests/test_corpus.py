@@ -216,9 +216,9 @@ def test_passages_of_the_sample_corpus_lose_nothing_and_fit() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED_DATA / "cpp-docs").is_dir(), reason="the folder of real Markdown is not there")
 def test_passages_of_real_markdown_lose_nothing_and_fit() -> None:
-    found = walk([SHARED_DATA / "cpp-docs"]).files
+    found = walk([SHARED_DATA / "cpp-docs"]).files[::2]
     read_ = [document for file in found for document in read(file, ReadOptions())]
-    assert len(read_) == len(found) > 1700
+    assert len(read_) == len(found) > 800
     for document in read_:
         check_passages(document)
 

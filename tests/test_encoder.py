@@ -50,7 +50,7 @@ def seed_procedure(folder: Path, texts: list[str], max_length: int) -> np.ndarra
 
 
 def test_distilbert_equals_the_seed_procedure(distilbert: Path) -> None:
-    texts = [SEED_TEXT, *ODD_TEXTS, *real_texts(40)]
+    texts = [SEED_TEXT, *ODD_TEXTS, *real_texts(20)]
     ours = Encoder(str(distilbert), max_seq_length=128).encode(texts)
     assert ours.shape == (len(texts), 768)
     assert ours.dtype == np.float32
@@ -81,9 +81,9 @@ Encoded = tuple[list[str], NDArray[np.float32]]
 
 @pytest.fixture(scope="module")
 def of_sentence_transformers(minilm: Path) -> Encoded:
-    """500 texts and their normalized vectors."""
-    texts = [*ODD_TEXTS, *real_texts(500 - len(ODD_TEXTS))]
-    assert len(texts) == 500
+    """300 texts and their normalized vectors."""
+    texts = [*ODD_TEXTS, *real_texts(300 - len(ODD_TEXTS))]
+    assert len(texts) == 300
     return texts, SentenceTransformer(str(minilm), device="cpu").encode(texts, normalize_embeddings=True)
 
 
@@ -166,7 +166,7 @@ def test_a_model_without_tokenizer_json_is_read_from_its_vocabulary(tmp_path: Pa
 
 
 def test_bfloat16_is_close_to_float32(of_sentence_transformers: Encoded) -> None:
-    texts, theirs = (first[:300] for first in of_sentence_transformers)
+    texts, theirs = of_sentence_transformers
     encoder = Encoder(precision="bfloat16")
     assert encoder.precision == "float32", "nothing was encoded yet"
     ours = encoder.encode(texts)
@@ -181,7 +181,7 @@ def test_bfloat16_is_close_to_float32(of_sentence_transformers: Encoded) -> None
 def test_a_text_is_the_same_whatever_stands_beside_it(tmp_path: Path, minilm: Path, kind: str) -> None:
     folder = minilm if kind == "minilm" else small_checkpoint(tmp_path, kind)
     # More than are taken at a time, so that other texts are taken together when they are shuffled.
-    texts = [*ODD_TEXTS, *(text[:300] for text in real_texts(590))]
+    texts = [*ODD_TEXTS, *(text[:100] for text in real_texts(590))]
     together = Encoder(str(folder)).encode(texts)
     order = np.random.default_rng(0).permutation(len(texts))
     shuffled = Encoder(str(folder)).encode([texts[row] for row in order])

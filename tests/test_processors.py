@@ -35,7 +35,7 @@ from semsearch import Encoder
 from semsearch.encoder.processors import use_at_most
 {share}
 encoder = Encoder(precision="int8")
-texts = [f"{{number}} " + "a river and its bridge " * (number % 40) for number in range(500)]
+texts = [f"{{number}} " + "a river and its bridge " * (number % 40) for number in range(250)]
 sys.stdout.buffer.write(encoder.encode(texts).tobytes())
 """
 
@@ -69,5 +69,5 @@ def test_nothing_more_where_no_other_is_to_be_used() -> None:
 def test_vectors_do_not_depend_on_it() -> None:
     alone = np.frombuffer(output_of(_VECTORS, "use_at_most(1)"), np.float32)
     beside = np.frombuffer(output_of(_VECTORS, "use_at_most(1, 1)"), np.float32)
-    assert len(alone) == 500 * 384
+    assert len(alone) == 250 * 384
     np.testing.assert_array_equal(alone, beside)

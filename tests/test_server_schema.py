@@ -51,8 +51,8 @@ def test_schemathesis_finds_nothing(sample_index: Path, tmp_path: Path) -> None:
     shutil.copytree(sample_index, tmp_path / "indexes" / "sample")
     tool = Path(sysconfig.get_path("scripts")) / "schemathesis"
     with serving(tmp_path / "indexes") as server:
-        command = [tool, "run", f"{server.url}/openapi.json", "--max-examples", "10", "--seed", "1"]
+        command = [tool, "run", f"{server.url}/openapi.json", "--max-examples", "5", "--seed", "1"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
         assert done.returncode == 0, done.stdout[-5000:]
         assert "Traceback" not in server.log
-        assert len(server.requests()) > 300
+        assert len(server.requests()) > 200
