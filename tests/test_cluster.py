@@ -529,7 +529,7 @@ def test_an_object_store(quiet: Nodes, source: Path, one: Searcher, run: Run) ->
         time.sleep(2.1)  # what was written in the tick of the clock in which it was read is read again
         before = json.loads(run(*command_line).stdout)
         assert before["passages_embedded"] == 0
-        with serving(quiet, indexes, replicas=1, program=SEMSEARCH):
+        with serving(quiet, indexes, replicas=1, program=SEMSEARCH) as started:
             wait_for(lambda: ask("river flood").status_code == 200)
             for query in QUERIES:
                 assert_same(hits_of(ask(query, k=10)), one.search(query, 10))
@@ -538,6 +538,8 @@ def test_an_object_store(quiet: Nodes, source: Path, one: Searcher, run: Run) ->
             assert changed["passages_embedded"] == 1
             assert changed["generation"] == before["generation"] + 1
             wait_for(lambda: [hit.path for hit in hits_of(ask("lighthouse", k=1))] == ["docs/new.md"])
+        said = [line for line in started.said if "network_util" not in line]  # it finds no network but loopback
+        assert said == [f"serving two at {URL} of each node; Ctrl-C ends it\n"]
         # Of the shard that changed what was there before goes with the next commit.
         store.rm("bucket/texts/docs/new.md")
         assert json.loads(run(*command_line).stdout)["files_removed"] == 1

@@ -208,9 +208,9 @@ def _serve_on(cluster: str, host: str, port: int, indexes: str, names: tuple[str
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with connected(cluster):
+    with connected(cluster) as connection:
         signal.signal(signal.SIGTERM, interrupt)
-        with deployed(Serving(indexes, names, *how), host, port, output.print_warning):
+        with deployed(connection, Serving(indexes, names, *how), host, port, output.print_warning):
             own = f"[{host}]" if ":" in host else host
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import Any
 
 # Ray warns that it will no longer hide GPUs from tasks that ask for none, unless this says so already.
@@ -35,6 +35,11 @@ class Connection:
     def __init__(self) -> None:
         """Take over the one that Ray has made."""
         self._leaving: threading.Thread | None = None
+        self._hushed = ExitStack()
+
+    def hush(self) -> None:
+        """Have Ray say nothing from now on: what is ended on purpose it tells of as of what failed."""
+        self._hushed.enter_context(redirect_stdout(None))
 
     def leave(self) -> None:
         """Begin to leave the cluster, which Ray takes a quarter of a second for, and waits."""
@@ -47,6 +52,7 @@ class Connection:
             self.leave()
         if self._leaving:
             self._leaving.join()
+        self._hushed.close()
 
 
 @contextmanager
@@ -90,7 +96,7 @@ def connected(address: str) -> Iterator[Connection]:
         )
     # On stdout Ray says which nodes were lost, among what is asked for.
     try:
-        with closing(Connection()) as connection, redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), closing(Connection()) as connection:
             yield connection
     except RayError as error:
         raise ClusterError(f"the Ray cluster at {address!r} failed: {' '.join(str(error).split())}") from error

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import ApplicationStatus
 
+from semsearch.cluster.connection import Connection
 from semsearch.cluster.places import place_of
 from semsearch.cluster.remote import RemoteIndex, RemoteShard
 from semsearch.cluster.replica import ShardReplica
@@ -80,10 +81,13 @@ class Serving:
 
 
 @contextmanager
-def deployed(serving: Serving, host: str, port: int, tell: Callable[[str], None]) -> Iterator[None]:
-    """Have indexes served by the cluster that is connected.
+def deployed(
+    connection: Connection, serving: Serving, host: str, port: int, tell: Callable[[str], None]
+) -> Iterator[None]:
+    """Have indexes served by a cluster.
 
     Args:
+        connection: That to the cluster.
         serving: What and how.
         host: The address that each node listens on.
         port: The port.
@@ -102,8 +106,8 @@ def deployed(serving: Serving, host: str, port: int, tell: Callable[[str], None]
     shards = [shard for name in serving.names for shard in _shards_of(serving, name)]
     try:
         options = HTTPOptions(host=host, port=port, request_timeout_s=WORK_SECONDS + _END_SECONDS)
-        serve.start(proxy_location="EveryNode", http_options=options)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(proxy_location="EveryNode", http_options=options)
         target = serve.RunTarget(_router(serving).bind(*shards), name=_APPLICATION, route_prefix="/")
         serve.run_many([target], wait_for_applications_running=False)
     except (RayError, RuntimeError, ValueError) as error:
@@ -113,6 +117,7 @@ def deployed(serving: Serving, host: str, port: int, tell: Callable[[str], None]
         _see(host, port)
         yield
     finally:
+        connection.hush()
         serve.delete(_APPLICATION)
         if not serve.status().applications:
             serve.shutdown()
