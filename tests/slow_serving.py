@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+import time
 from typing import Any
 
 from semsearch.cli import main
@@ -14,9 +14,9 @@ SECONDS = 0.05
 
 
 class SlowReplica(ShardReplica):
-    async def ask(self, *asked: Any) -> Any:
-        await asyncio.sleep(SECONDS)
-        return await super().ask(*asked)
+    def _answer(self, *asked: Any) -> Any:
+        time.sleep(SECONDS)
+        return super()._answer(*asked)
 
 
 if __name__ == "__main__":

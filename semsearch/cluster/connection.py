@@ -102,6 +102,12 @@ def connected(address: str) -> Iterator[Connection]:
         raise ClusterError(f"the Ray cluster at {address!r} failed: {' '.join(str(error).split())}") from error
 
 
+def own_host() -> str:
+    """The address that the other nodes know this one by."""
+    own = ray.get_runtime_context().get_node_id()
+    return next(str(node["NodeManagerAddress"]) for node in ray.nodes() if node["NodeID"] == own)
+
+
 def _reached(address: str) -> str:
     """The host of an address that answers."""
     host, colon, port = address.rpartition(":")

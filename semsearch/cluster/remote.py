@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from semsearch.cluster.places import place_of
 from semsearch.cluster.replica import Opened, Version
+from semsearch.cluster.rpc import BROKEN, Client
 from semsearch.errors import DamagedIndexError, IndexNotFoundError, SemsearchError, ShardUnavailableError, StorageError
 from semsearch.query.collection import Candidates, Collection, Found, Look, Sample, Search, SupersededError
 from semsearch.query.facets import Facets
@@ -38,6 +39,8 @@ _PING_SECONDS = 2.0
 _PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.02, 0.5
 # Seconds between two looks at whether a shard without replicas has some again, or the manifest is another.
 _LOOK_SECONDS = 1.0
+# Seconds that a connection is used for, so that replicas that were added later come into use.
+_CONNECTION_SECONDS = 30.0
 _LOST = (RayActorError, ActorUnavailableError, BackPressureError)
 
 
@@ -48,6 +51,43 @@ class RemoteShard:
         self.number = number
         self.is_down = False
         self._replicas = replicas
+        # Connections that nobody uses now; and when one may be made, as one that cannot be is not tried every time.
+        self._free: list[Client] = []
+        self._connect_from = 0.0
+
+    def answer(self, version: Version, question: str, asked: tuple[Any, ...]) -> Any:
+        """As of `ShardReplica.ask`; by a connection of its own to a replica, and by Ray Serve where there is none.
+
+        Raises:
+            ShardUnavailableError, SemsearchError: As of `ask`.
+        """
+        client = None if self.is_down else self._client()
+        if client:
+            try:
+                outcome = client.ask((version, question, asked))
+            except BROKEN:
+                client.close()
+            else:
+                self._free.append(client)
+                return _returned(outcome)
+        return self.ask("ask", version, question, asked)
+
+    def _client(self) -> Client | None:
+        with suppress(IndexError):
+            while client := self._free.pop():
+                if client.age < _CONNECTION_SECONDS:
+                    return client
+                client.close()
+        if time.monotonic() < self._connect_from:
+            return None
+        try:
+            address = self._replicas.address.remote().result(timeout_s=_PING_SECONDS)
+            if address:
+                return Client(address, _TRY_SECONDS)
+        except (TimeoutError, *BROKEN, *_LOST):
+            pass
+        self._connect_from = time.monotonic() + _LOOK_SECONDS
+        return None
 
     def ask(self, method: str, *given: Any) -> Any:
         """What a replica answers, whichever; one that is lost meanwhile is not missed while there is another.
@@ -74,9 +114,7 @@ class RemoteShard:
                 if not self.is_there():
                     break
                 continue
-            if isinstance(outcome, SemsearchError):
-                raise outcome
-            return outcome
+            return _returned(outcome)
         self.is_down = True
         raise self._unavailable()
 
@@ -88,10 +126,21 @@ class RemoteShard:
             return False
         return True
 
+    def close(self) -> None:
+        """Hang up."""
+        while self._free:
+            self._free.pop().close()
+
     def _unavailable(self) -> ShardUnavailableError:
         return ShardUnavailableError(
             f"no machine answers for the shard {self.number} of the index; try again when one does"
         )
+
+
+def _returned(outcome: Any) -> Any:
+    if isinstance(outcome, SemsearchError):
+        raise outcome
+    return outcome
 
 
 class RemoteIndex:
@@ -176,7 +225,7 @@ class RemoteIndex:
             SemsearchError: As of `RemoteShard.ask`.
         """
         try:
-            return shard.ask("ask", version, question, asked)
+            return shard.answer(version, question, asked)
         except SupersededError:
             self._changes += 1
             raise
@@ -191,6 +240,8 @@ class RemoteIndex:
         self._closed.set()
         self._watching.join()
         self._threads.shutdown()
+        for shard in self._shards:
+            shard.close()
 
     def _check(self, shards: Shards) -> None:
         if len(shards.shards) != len(self._shards):

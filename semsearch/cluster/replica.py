@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from semsearch.cluster.places import place_of
+from semsearch.cluster.rpc import Address, Server
 from semsearch.encoder.models import Fingerprint
 from semsearch.encoder.processors import processors
 from semsearch.errors import DamagedIndexError, IndexNotFoundError, SemsearchError
@@ -61,11 +63,12 @@ class Opened:
 class ShardReplica:
     """One of the replicas of a shard."""
 
-    def __init__(self, index: str) -> None:
+    def __init__(self, index: str, own_host: Callable[[], str]) -> None:
         """Set up; a shard is opened when a router asks for it.
 
         Args:
             index: The folder of the index, which all nodes share, or its URL.
+            own_host: Gives the address that other nodes know this one by.
         """
         self._place = place_of(index)
         self._open: dict[tuple[int, str], Snapshot] = {}
@@ -73,9 +76,16 @@ class ShardReplica:
         self._names: dict[tuple[int, str], str] = {}
         self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(2 * processors(), thread_name_prefix="shard")
+        self._server: Server | None = None
+        with suppress(OSError):  # where it cannot listen it is asked by Ray Serve
+            self._server = Server(own_host(), lambda asked: _outcome(self._answer, *asked))
 
     async def ping(self) -> None:
         """Be there."""
+
+    async def address(self) -> Address | None:
+        """Where it answers to the arguments of `ask`, too, as that does; None if nowhere."""
+        return self._server.address if self._server else None
 
     async def open(self, shard: Shard) -> Opened | SemsearchError:
         """Open the last generation of a shard.
@@ -97,13 +107,7 @@ class ShardReplica:
         return await self._run(self._answer, version, question, asked)
 
     async def _run(self, work: Any, *given: Any) -> Any:
-        def outcome() -> Any:
-            try:
-                return work(*given)
-            except SemsearchError as error:  # raised, it would come wrapped into one of Ray's
-                return error
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, outcome)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _outcome, work, *given)
 
     def _opened(self, shard: Shard) -> Opened:
         folder = shard_path(self._place.local(shard), shard.name)
@@ -157,3 +161,12 @@ class ShardReplica:
     def __del__(self) -> None:
         with suppress(Exception):
             self._threads.shutdown(wait=False)
+            if self._server:
+                self._server.close()
+
+
+def _outcome(work: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return work(*given)
+    except SemsearchError as error:  # raised, it would come wrapped into one of Ray's
+        return error

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import ApplicationStatus
 
-from semsearch.cluster.connection import Connection
+from semsearch.cluster.connection import Connection, own_host
 from semsearch.cluster.places import place_of
 from semsearch.cluster.remote import RemoteIndex, RemoteShard
 from semsearch.cluster.replica import ShardReplica
@@ -44,8 +44,8 @@ _START_SECONDS, _LOOK_SECONDS = 15.0, 0.2
 _TELL_SECONDS = 10.0
 # Bytes of memory that a replica has to have beside its shard.
 _BESIDE = 300 << 20
-# Batches of queries that a router has at it at once: most of their time others work for them.
-_AT_ONCE = 8
+# Batches of queries that a router has at it at once: with more of them fewer are asked together.
+_AT_ONCE = 2
 _OPENBLAS = {"env_vars": {"OPENBLAS_NUM_THREADS": "1"}}  # of many questions each has few multiplications
 
 
@@ -181,7 +181,7 @@ def _shards_of(serving: Serving, name: str) -> list[Any]:
                 "memory": _BESIDE + place.size(shard),
                 "runtime_env": _OPENBLAS,
             },
-        ).bind(index)
+        ).bind(index, own_host)
         for number, shard in enumerate(place.read().shards)
     ]
 
