@@ -1,4 +1,4 @@
-"""Connections between processes, and that Ray Serve answers where there is none."""
+"""Questions between processes: only who has the key asks or answers, and what is lost is seen."""
 
 from __future__ import annotations
 
@@ -12,18 +12,12 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("ray")
-
-from semsearch.cluster import remote
-from semsearch.cluster.remote import RemoteShard
 from semsearch.cluster.rpc import BROKEN, Address, Client, Server
-from semsearch.errors import IndexNotFoundError
 
 HOST = "127.0.0.1"
 
@@ -124,91 +118,3 @@ def test_a_closed_server_takes_no_clients(server: Server) -> None:
 
 def test_an_address_does_not_show_its_key(server: Server) -> None:
     assert repr(server.address.key) not in repr(server.address)
-
-
-class Result:
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def result(self, timeout_s: float) -> Any:
-        return self._value
-
-
-class Replicas:
-    """What Ray Serve would be asked, and how often."""
-
-    def __init__(self, *servers: Server | None) -> None:
-        self.asked: list[str] = []
-        self._servers = list(servers)
-
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=lambda *asked: Result(self._answer(name, asked)))
-
-    def _answer(self, name: str, asked: tuple[Any, ...]) -> Any:
-        self.asked.append(name)
-        if name == "address":
-            server = self._servers.pop(0) if len(self._servers) > 1 else self._servers[0]
-            return server.address if server else None
-        return "by Ray", asked
-
-
-def test_a_shard_is_asked_by_a_connection(server: Server) -> None:
-    replicas = Replicas(server)
-    shard = RemoteShard(0, replicas)
-    version: Any = "version"
-    for number in range(5):
-        assert shard.answer(version, "look", (number,)) == ("echo", ("version", "look", (number,)))
-    assert replicas.asked == ["address"]
-    shard.close()
-
-
-def test_an_error_comes_back_as_it_is() -> None:
-    error = IndexNotFoundError("there is none")
-    version: Any = "version"
-    with closing(Server(HOST, lambda asked: error)) as server:
-        shard = RemoteShard(0, Replicas(server))
-        for _ in range(2):
-            with pytest.raises(IndexNotFoundError, match="there is none"):
-                shard.answer(version, "look", ())
-        shard.close()
-
-
-def test_ray_serve_answers_where_there_is_no_connection() -> None:
-    version: Any = "version"
-    alone = Server(HOST, lambda asked: 1 // 0)
-    gone = Server(HOST, echo)
-    gone.close()
-    for server in (None, alone, gone):
-        replicas = Replicas(server)
-        shard = RemoteShard(0, replicas)
-        for _ in range(3):
-            assert shard.answer(version, "look", (1,)) == ("by Ray", ("version", "look", (1,)))
-        assert replicas.asked.count("ask") == 3
-        shard.close()
-    alone.close()
-
-
-def test_another_replica_is_connected_to_when_one_is_lost(server: Server) -> None:
-    version: Any = "version"
-    lost = Server(HOST, lambda asked: asked[2] == (0,) or 1 // 0)
-    replicas = Replicas(lost, server)
-    shard = RemoteShard(0, replicas)
-    assert shard.answer(version, "look", (0,)) is True
-    assert shard.answer(version, "look", (1,))[0] == "by Ray"
-    assert shard.answer(version, "look", (2,))[0] == "echo"
-    assert replicas.asked == ["address", "ask", "address"]
-    shard.close()
-    lost.close()
-
-
-def test_a_connection_is_not_used_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a replica that is there again would never be asked."""
-    version: Any = "version"
-    monkeypatch.setattr(remote, "_CONNECTION_SECONDS", 0.2)
-    replicas = Replicas(server)
-    shard = RemoteShard(0, replicas)
-    shard.answer(version, "look", ())
-    time.sleep(0.3)
-    shard.answer(version, "look", ())
-    assert replicas.asked == ["address", "address"]
-    shard.close()

@@ -297,9 +297,9 @@ class RemotePart(Shared):
         found: list[Found] = self._ask("find", list(searches))
         return found
 
-    def candidates(self, ids: NDArray[np.int64]) -> Candidates:
+    def candidates(self, ids: NDArray[np.int64], means: bool = False) -> Candidates:
         """As of `Collection`."""
-        candidates: Candidates = self._ask("candidates", ids)
+        candidates: Candidates = self._ask("candidates", ids, means)
         return candidates
 
     def document_vectors(self, documents: Sequence[int]) -> NDArray[np.float32]:

@@ -10,12 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from semsearch.cluster.places import place_of
 from semsearch.cluster.rpc import Address, Server
 from semsearch.encoder.models import Fingerprint
 from semsearch.encoder.processors import processors
 from semsearch.errors import DamagedIndexError, IndexNotFoundError, SemsearchError
-from semsearch.query.collection import SupersededError
+from semsearch.query.collection import Candidates, SupersededError
 from semsearch.query.sharded import open_shard
 from semsearch.query.snapshot import Snapshot
 from semsearch.store.catalog import IndexInfo, describe
@@ -132,7 +134,8 @@ class ShardReplica:
         try:
             if there.generation != version.generation:
                 raise SupersededError(f"of the shard {version.shard.name!r} there is a newer generation")
-            return getattr(snapshot, question)(*asked)
+            answer = getattr(snapshot, question)(*asked)
+            return _with_means(answer, snapshot) if question == "candidates" and asked[1] else answer
         finally:
             snapshot.release()
 
@@ -163,6 +166,10 @@ class ShardReplica:
             self._threads.shutdown(wait=False)
             if self._server:
                 self._server.close()
+
+
+def _with_means(candidates: Candidates, snapshot: Snapshot) -> Candidates:
+    return replace(candidates, means=snapshot.document_vectors(np.unique(candidates.documents).tolist()))
 
 
 def _outcome(work: Callable[..., Any], *given: Any) -> Any:

@@ -75,10 +75,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Of passages, in the order in which they were asked for, the documents (n,) and the vectors (n, dim)."""
+    """Of passages, in the order in which they were asked for, what more a ranking needs.
+
+    Attributes:
+        documents: The document of each, (n,).
+        vectors: The vector of each, (n, dim).
+        means: Of each of the documents, ascending, once, its vector as of `Collection.document_vectors`, (m, dim);
+            None if they are still to be asked for.
+    """
 
     documents: NDArray[np.int64]
     vectors: Vectors
+    means: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +128,13 @@ class Collection(Texts, Protocol):
     def find(self, searches: Sequence[Search]) -> list[Found]:
         """What each search finds."""
 
-    def candidates(self, ids: NDArray[np.int64]) -> Candidates:
+    def candidates(self, ids: NDArray[np.int64], means: bool = False) -> Candidates:
         """Of passages that are there what more a ranking needs.
+
+        Args:
+            ids: The passages.
+            means: Whether vectors of some of the documents will be needed, so that those of all may come along where
+                asking once more takes longer.
 
         Raises:
             DamagedIndexError: One of them is not there or not what was written.

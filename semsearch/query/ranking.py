@@ -33,6 +33,11 @@ class Wanted:
     filter: str | None = None
     effort: float = 1.0
 
+    @property
+    def by_documents(self) -> bool:
+        """Whether documents are scored as a whole, too."""
+        return self.mode == "hybrid" and self.per_document is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
@@ -59,16 +64,16 @@ def rank(
         InvalidInputError: The filter cannot be understood.
         DamagedIndexError: What is read is not what was written.
     """
-    looks = collection.look([None if wanted.mode == "dense" else text for text in texts], wanted.filter)
+    looks = _looks(collection, texts, wanted)
     rankings = [_Ranking(*of, wanted) for of in zip(texts, vectors, looks, strict=True)]
     under_way = rankings
     while under_way:
         found = collection.find([one.search() for one in under_way])
         ids = np.unique(np.concatenate([one.take(own) for one, own in zip(under_way, found, strict=True)]))
-        candidates = collection.candidates(ids)
+        candidates = collection.candidates(ids, wanted.by_documents)
         for one in under_way:
             one.begin(ids, candidates)
-        means = _means(collection, under_way, {})
+        means = _means(collection, under_way, _brought(candidates))
         for one in under_way:
             one.score(means)
         moving = [one for one in under_way if one.move()]
@@ -77,6 +82,19 @@ def rank(
             one.score(means)
         under_way = [one for one in under_way if one.needs_more()]
     return [one.ranked for one in rankings]
+
+
+def _looks(collection: Collection, texts: Sequence[str], wanted: Wanted) -> list[Look]:
+    if wanted.mode == "dense" and wanted.filter is None:  # nothing is to be counted
+        return [Look(len(collection), None, (), 0)] * len(texts)
+    return collection.look([None if wanted.mode == "dense" else text for text in texts], wanted.filter)
+
+
+def _brought(candidates: Candidates) -> dict[int, Vector]:
+    """The vectors of documents that came along, by document."""
+    if candidates.means is None:
+        return {}
+    return dict(zip(np.unique(candidates.documents).tolist(), candidates.means, strict=True))
 
 
 def _means(collection: Collection, rankings: Sequence[_Ranking], known: dict[int, Vector]) -> dict[int, Vector]:
@@ -112,7 +130,7 @@ class _Ranking:
         self._phrases = bool(look.having)
         self._there = look.having if look.having else look.passages
         self._weight_of_words = bm25_weight(look.frequencies, look.counted)
-        self._by_documents = wanted.mode == "hybrid" and wanted.per_document is not None
+        self._by_documents = wanted.by_documents
         self._depth = max(CANDIDATES, wanted.k if wanted.per_document is None else 3 * wanted.k)
         self.ranked: list[Ranked] = []
 

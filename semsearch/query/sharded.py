@@ -93,14 +93,17 @@ class ShardedSnapshot(Shared):
             for at, search in enumerate(searches)
         ]
 
-    def candidates(self, ids: NDArray[np.int64]) -> Candidates:
+    def candidates(self, ids: NDArray[np.int64], means: bool = False) -> Candidates:
         """As of `Collection`."""
         documents = np.empty(len(ids), np.int64)
         vectors = np.empty((len(ids), self.made_with.dim), np.float32)
-        for number, places, found in self._of_each(ids, lambda part, own: part.candidates(own)):
+        brought = []  # by shard, ascending, as the documents then are
+        for number, places, found in self._of_each(ids, lambda part, own: part.candidates(own, means)):
             documents[places] = found.documents + (number << _SHIFT)
             vectors[places] = found.vectors
-        return Candidates(documents, vectors)
+            brought.append(found.means)
+        each = [of_shard for of_shard in brought if of_shard is not None]
+        return Candidates(documents, vectors, np.concatenate(each) if each and len(each) == len(brought) else None)
 
     def document_vectors(self, documents: Sequence[int]) -> NDArray[np.float32]:
         """As of `Collection`."""

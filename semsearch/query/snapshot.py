@@ -147,7 +147,7 @@ class Snapshot(Shared):
         found = self.words.having_phrases(words) if words else np.empty(0, np.int64)
         return found if allowed is None else np.intersect1d(found, allowed)
 
-    def candidates(self, ids: NDArray[np.int64]) -> Candidates:
+    def candidates(self, ids: NDArray[np.int64], means: bool = False) -> Candidates:
         """As of `Collection`."""
         return Candidates(self.documents.of(ids), self.vectors.vectors(ids))
 
