@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 import threading
@@ -12,6 +13,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,6 +110,24 @@ def test_a_silent_server_is_given_up() -> None:
             client.ask(1)
         assert 0.2 < time.monotonic() - started < 10
         go_on.set()
+
+
+def test_a_server_without_files_for_now_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    listening = server._socket
+    failures = iter([OSError(errno.EMFILE, "Too many open files"), ConnectionAbortedError()])
+
+    def accept() -> tuple[socket.socket, Any]:
+        for failure in failures:
+            raise failure
+        return listening.accept()
+
+    monkeypatch.setattr(
+        server, "_socket", SimpleNamespace(accept=accept, shutdown=listening.shutdown, close=listening.close)
+    )
+    for number in range(3):  # the first is taken by what was under way
+        assert asked_once(server.address, number) == ("echo", number)
+    assert not [*failures]
+    server.close()
 
 
 def test_a_closed_server_takes_no_clients(server: Server) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 # Seconds after which a server gives up a client that says nothing, which has another by then.
 _SILENT_SECONDS = 60.0
+# Seconds until a server that could not take a client tries again.
+_PAUSE_SECONDS = 0.1
 _WAITING = 128
 # What makes of a connection that it is of no use any more.
 BROKEN = (OSError, EOFError, AuthenticationError)
@@ -44,21 +46,25 @@ class Server:
             OSError: It cannot listen there.
         """
         self._answer = answer
+        self._closed = threading.Event()
         self._socket = socket.create_server((host, 0), backlog=_WAITING)
         self.address = Address(host, self._socket.getsockname()[1], secrets.token_bytes(32))
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
 
     def close(self) -> None:
         """Take no more clients."""
+        self._closed.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # else who waits for one goes on waiting
         self._socket.close()
 
     def _listen(self) -> None:
-        with suppress(OSError):  # it is closed
-            while True:
+        while not self._closed.is_set():
+            try:
                 client, _ = self._socket.accept()
                 threading.Thread(target=self._serve, args=(client,), name="client", daemon=True).start()
+            except (OSError, RuntimeError):  # closed; or of files or threads there are too many for now
+                self._closed.wait(_PAUSE_SECONDS)
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(Exception), _connection(client, _SILENT_SECONDS) as connection:
