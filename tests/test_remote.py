@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +123,24 @@ def test_a_shard_is_asked_few_questions(far: tuple[Searcher, Counted], mode: str
         assert searcher.search(query, 10, mode=mode)
         assert set(remote_index.asked.values()) == {1}
         assert {question for _, question in remote_index.asked} == {*questions}
+
+
+def test_all_shards_are_asked_at_once(tmp_path: Path) -> None:
+    """With as many as a machine of its own is for, too; of two questions at a time, so that none waits for another."""
+    (tmp_path / "source").mkdir()
+    for number in range(40):
+        write(tmp_path / "source", number)
+    ShardedIndexer(tmp_path / "index", shards=20).update(tmp_path / "source")
+    replica = ShardReplica(str(tmp_path / "index"), lambda: HOST)
+    shards = [RemoteShard(number, Handle(replica)) for number in range(20)]
+    with closing(RemoteIndex(str(tmp_path / "index"), shards, allow_partial=False)) as index:
+        collection = index.open()
+        together = threading.Barrier(2 * len(shards))
+        with ThreadPoolExecutor(2) as threads:
+            asked = [threads.submit(collection._each, lambda part: together.wait(20)) for _ in range(2)]
+            assert sorted(place for one in asked for place in one.result()) == [*range(40)]
+        collection.release()
+    replica.__del__()
 
 
 class Replicas:

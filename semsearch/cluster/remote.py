@@ -41,6 +41,8 @@ _PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.02, 0.5
 _LOOK_SECONDS = 1.0
 # Seconds that a connection is used for, so that replicas that were added later come into use.
 _CONNECTION_SECONDS = 30.0
+# Questions to each shard that may be under way at once; this machine only waits for their answers.
+_AT_ONCE = 2
 _LOST = (RayActorError, ActorUnavailableError, BackPressureError)
 
 
@@ -196,9 +198,9 @@ class RemoteIndex:
         self._check(shards)
         numbers = [number for number, shard in enumerate(shards.shards) if shard.generation]
         outcomes = list(self._threads.map(lambda number: self._opened(number, shards.shards[number]), numbers))
-        missing = [one for one in outcomes if isinstance(one, ShardUnavailableError)]
-        if missing and (not self._allow_partial or len(missing) == len(numbers)):
-            raise missing[0]
+        failures = [one for one in outcomes if isinstance(one, ShardUnavailableError)]
+        if failures and (not self._allow_partial or len(failures) == len(numbers)):
+            raise failures[0]
         self._last = shards, [one.info for one in outcomes if isinstance(one, Opened)]
         root = root_of(shards.root)
         parts: dict[int, Collection] = {
@@ -206,7 +208,8 @@ class RemoteIndex:
             for number, one in zip(numbers, outcomes, strict=True)
             if isinstance(one, Opened)
         }
-        return ShardedSnapshot(shards.generation, root, parts, tuple(sorted({*numbers} - {*parts})))
+        missing = tuple(sorted({*numbers} - {*parts}))
+        return ShardedSnapshot(shards.generation, root, parts, missing, at_once=_AT_ONCE * len(parts))
 
     def describe(self) -> IndexInfo:
         """What the index says of itself, without shards that are missing; it has been opened."""

@@ -27,6 +27,7 @@ T = TypeVar("T")
 # A passage's or document's number in the whole is its shard's, shifted so far, and its own in the shard.
 _SHIFT = 40
 _OWN = (1 << _SHIFT) - 1
+# Shards that are asked at once at most, where this machine answers for them.
 _THREADS = 16
 
 
@@ -34,7 +35,13 @@ class ShardedSnapshot(Shared):
     """Several collections as one, whose passages follow each other; as of `Collection`."""
 
     def __init__(
-        self, generation: int, root: Root, parts: Mapping[int, Collection], missing: tuple[int, ...] = ()
+        self,
+        generation: int,
+        root: Root,
+        parts: Mapping[int, Collection],
+        missing: tuple[int, ...] = (),
+        *,
+        at_once: int,
     ) -> None:
         """Have these shards, which are closed with it.
 
@@ -43,6 +50,7 @@ class ShardedSnapshot(Shared):
             root: What the files' names are relative to.
             parts: The shards that have passages, at least one, by their numbers, ascending.
             missing: The numbers of those that have passages, too, and are not here.
+            at_once: How many are asked at once.
         """
         super().__init__()
         self.root = root
@@ -53,7 +61,7 @@ class ShardedSnapshot(Shared):
         self.made_with = first.made_with
         self.language = first.language
         self._lengths = [len(part) for part in self._parts.values()]
-        self._threads = ThreadPoolExecutor(min(len(self._parts), _THREADS), thread_name_prefix="shard")
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="shard")
 
     @classmethod
     def open(cls, index: Path) -> ShardedSnapshot:
@@ -67,7 +75,8 @@ class ShardedSnapshot(Shared):
         while True:
             shards = read_shards(index)
             try:
-                return cls(shards.generation, root_of(shards.root), _opened(index, shards))
+                parts = _opened(index, shards)
+                return cls(shards.generation, root_of(shards.root), parts, at_once=min(len(parts), _THREADS))
             except DamagedIndexError:
                 # A writer may have removed something after the manifest was read; then there is a newer generation.
                 if shards.generation == failed or shards.generation == read_shards(index).generation:
