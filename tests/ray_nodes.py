@@ -141,6 +141,11 @@ def _main(folder: str, processors: int, memory: int) -> None:
         own = [one.process.pid for kind in node.all_processes.values() for one in kind]
         return [*own, *(child for pid in own for child in children_of(pid))]
 
+    def kill(node: Any) -> None:
+        for pid in pids(node):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     for line in sys.stdin:
         asked, *values = json.loads(line)
         answer: Any = None
@@ -153,10 +158,11 @@ def _main(folder: str, processors: int, memory: int) -> None:
         elif asked == "pids":
             answer = pids(started[values[0]])
         elif asked == "kill":
-            for pid in pids(started[values[0]]):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill(started.pop(values[0]))
         os.write(ours, json.dumps(answer).encode() + b"\n")
+    if "head" not in started:  # the others would end in a minute or two
+        for node in started.values():
+            kill(node)
     cluster.shutdown()
 
 

@@ -46,7 +46,7 @@ STORE = {
     "AWS_SECRET_ACCESS_KEY": "a secret",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-SEMSEARCH, SLOW = ("-m", "semsearch"), (str(ROOT / "tests" / "slow_serving.py"),)
+SEMSEARCH, SLOW = ("-m", "semsearch"), (str(ROOT / "tests" / "cluster_command.py"),)
 DOCUMENTS, PARTS = 360, 5
 # Bytes of memory of a node that has room for one replica of a small shard and no second.
 ROOM_FOR_ONE = 500 << 20
@@ -190,7 +190,9 @@ def test_a_killed_node_and_a_killed_driver(
 
         # A node is killed while it builds.
         driver = command("index", source, *options, "--shards", 8, "--json")
-        ray.kill(wait_for(lambda: a_building_node(ray, others, driver)))
+        killed = wait_for(lambda: a_building_node(ray, others, driver))
+        ray.kill(killed)
+        others.remove(killed)
         out, err = driver.communicate(timeout=120)
         assert driver.returncode == 0, err
         summary = json.loads(out)
@@ -219,6 +221,20 @@ def test_a_killed_node_and_a_killed_driver(
         assert sum(after[name] != generation for name, generation in before.items()) == 1
         write(source, 1, PARTS)
         assert run("index", source, *options).returncode == 0
+
+        # The head is killed; the old index answers on.
+        driver = command("index", source, *options, "--rebuild", program=SLOW)
+        wait_for(lambda: a_building_node(ray, others, driver))
+        ray.kill("head")
+        assert_lost_head(driver.communicate(timeout=60)[1], driver.returncode)
+        with Searcher(indexes / "many", model=encoder) as searcher:
+            assert places(searcher) == places(one)
+
+
+def assert_lost_head(said: str, code: int) -> None:
+    assert code == 3, said
+    assert re.search(r"the head of the Ray cluster at \S+ has not answered for 3 s; start it", said)
+    assert "Traceback" not in said
 
 
 def names_of(pids: list[int]) -> list[str]:
@@ -261,8 +277,15 @@ class Serving:
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
+        self._assert_ended(0)
+
+    def is_lost(self) -> None:
+        self._assert_ended(3)
+        assert_lost_head("".join(self.said), 3)
+
+    def _assert_ended(self, code: int) -> None:
         self._reading.join(60)
-        assert self.process.wait(60) == 0, self.said
+        assert self.process.wait(60) == code, self.said
         assert self.process.stdout
         self.process.stdout.close()
 
@@ -276,7 +299,8 @@ def serving(
     try:
         started.wait()
         yield started
-        started.end()
+        if started.process.returncode is None:
+            started.end()
     finally:
         started.process.kill()
         started.process.communicate()
@@ -364,7 +388,7 @@ def test_a_shard_that_is_nowhere(short: Path, source: Path, two: Path, one: Sear
     expected = one.search("river flood", 10)
     with nodes(short, 2, memory=ROOM_FOR_ONE) as ray:
         node = ray.add(2, memory=ROOM_FOR_ONE)
-        with serving(ray, two.parent, "--allow-partial", replicas=1):
+        with serving(ray, two.parent, "--allow-partial", replicas=1) as served:
             wait_for(lambda: is_whole(ask("river flood")))
             assert_same(hits_of(ask("river flood", k=10)), expected)
 
@@ -388,6 +412,9 @@ def test_a_shard_that_is_nowhere(short: Path, source: Path, two: Path, one: Sear
             ray.add(2, memory=ROOM_FOR_ONE)
             wait_for(lambda: is_whole(ask("river flood")))
             assert_same(hits_of(ask("river flood", k=10)), expected)
+
+            ray.kill("head")
+            served.is_lost()
 
 
 @contextmanager

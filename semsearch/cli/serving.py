@@ -216,7 +216,7 @@ def _serve_on(cluster: str, host: str, port: int, indexes: str, names: tuple[str
                 signal.signal(number, lambda *_: stop.set())
             click.echo(f"serving {', '.join(names)} at http://{own}:{port} of each node; Ctrl-C ends it", err=True)
             while not stop.wait(1.0):
-                pass
+                connection.see()
 
 
 class _Keeping:

@@ -22,6 +22,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from semsearch import __version__
+from semsearch.cluster.connection import Connection
 from semsearch.cluster.objects import ObjectFolder
 from semsearch.cluster.places import ObjectUpdate
 from semsearch.cluster.workers import Workers
@@ -48,6 +49,7 @@ _LOCK_SECONDS = 60.0
 
 
 def build_all(
+    connection: Connection,
     workers: Workers,
     source: ObjectFolder | None,
     update: ObjectUpdate | None,
@@ -55,9 +57,10 @@ def build_all(
     _: int,
     progress: Callable[[int, Progress], None],
 ) -> list[Built]:
-    """Bring shards up to date, as of `indexer.workers.build_all`, on the cluster that is connected.
+    """Bring shards up to date, as of `indexer.workers.build_all`, on a cluster.
 
     Args:
+        connection: To the cluster.
         workers: What builds at once.
         source: Where the files are; None where every node finds them under the same path as this machine.
         update: That of an index of an object store; None where every node finds the index under the same path.
@@ -66,7 +69,7 @@ def build_all(
 
     Raises:
         SemsearchError: As of `Indexer.update`.
-        ClusterError: A node does not find them, has another semsearch, or one after the other was lost.
+        ClusterError: A node does not find them, has another semsearch, or one after the other was lost; or the head.
     """
     task = ray.remote(max_retries=_RETRIES, **workers.resources)(_build)
     hearing = _Hearing()
@@ -86,6 +89,8 @@ def build_all(
                 under_way[task.options(name=f"shard {number}").remote(*given)] = number
             done = ray.wait(list(under_way), timeout=_LOOK_SECONDS)[0]
             hearing.pass_on(progress)
+            if not done:
+                connection.see()
             for one in done:
                 number = under_way.pop(one)
                 built[number] = _built(one, jobs[number])

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import Any
@@ -25,21 +26,51 @@ from semsearch.errors import ClusterError
 
 # Seconds that a cluster has to answer, which Ray itself would wait for without an end.
 _ANSWER_SECONDS, _JOIN_SECONDS = 5.0, 60.0
+# Seconds between two looks at whether the head is there, and that it may be gone, which for Ray are 60: it then ends
+# the process itself.
+_LOOK_SECONDS, _GONE_SECONDS = 3.0, 45.0
 # The cluster that this machine is a node of.
 OWN = "auto"
 
 
 class Connection:
-    """That of a driver to a cluster."""
+    """That of a driver to a cluster.
+
+    Attributes:
+        is_lost: Whether `see` gave it up.
+    """
 
     def __init__(self) -> None:
         """Take over the one that Ray has made."""
         self._leaving: threading.Thread | None = None
         self._hushed = ExitStack()
+        self._head = ray.get_runtime_context().gcs_address
+        self._seen = self._looked = time.monotonic()
+        self.is_lost = False
 
     def hush(self) -> None:
         """Have Ray say nothing from now on: what is ended on purpose it tells of as of what failed."""
         self._hushed.enter_context(redirect_stdout(None))
+
+    def see(self) -> None:
+        """See that the head is there; to be called now and then.
+
+        Raises:
+            ClusterError: It has been gone for so long that it is given up.
+        """
+        if time.monotonic() < self._looked + _LOOK_SECONDS:
+            return
+        host, _, port = self._head.rpartition(":")
+        there = _answers(host.strip("[]"), port)
+        self._looked = time.monotonic()
+        if there:
+            self._seen = self._looked
+        elif self._looked > self._seen + _GONE_SECONDS:
+            self.is_lost = True
+            raise ClusterError(
+                f"the head of the Ray cluster at {self._head} has not answered for {_GONE_SECONDS:.0f} s; start it and "
+                "the nodes again, and then this command"
+            )
 
     def leave(self) -> None:
         """Begin to leave the cluster, which Ray takes a quarter of a second for, and waits."""

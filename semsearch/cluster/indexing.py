@@ -60,7 +60,7 @@ def update(
 
     def run(folder: Path, stored: ObjectUpdate | None) -> IndexSummary:
         def build(*given: Any) -> list[Built]:
-            built = build_all(of_cluster, by_url, stored, *given)
+            built = build_all(connection, of_cluster, by_url, stored, *given)
             connection.leave()
             return built
 

@@ -118,9 +118,10 @@ def deployed(
         yield
     finally:
         connection.hush()
-        serve.delete(_APPLICATION)
-        if not serve.status().applications:
-            serve.shutdown()
+        if not connection.is_lost:
+            serve.delete(_APPLICATION)
+            if not serve.status().applications:
+                serve.shutdown()
 
 
 def _wait(serving: Serving, tell: Callable[[str], None]) -> None:

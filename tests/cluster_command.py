@@ -1,4 +1,5 @@
-"""`semsearch`, but the replicas of shards take so long for each answer that they are often at one when they end."""
+"""`semsearch`, but replicas take so long for each answer that they are often at one when they end, and a head that is
+gone is given up soon."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import time
 from typing import Any
 
 from semsearch.cli import main
-from semsearch.cluster import serving
+from semsearch.cluster import connection, serving
 from semsearch.cluster.replica import ShardReplica
 
 SECONDS = 0.05
@@ -20,5 +21,6 @@ class SlowReplica(ShardReplica):
 
 
 if __name__ == "__main__":
+    connection._LOOK_SECONDS, connection._GONE_SECONDS = 0.5, 3.0
     serving.ShardReplica = SlowReplica  # type: ignore[misc]
     sys.exit(main())
