@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from semsearch import Document, Encoder, Indexer, Searcher, Settings
 from semsearch.errors import InvalidInputError
+from semsearch.store import lexical_writer
 from semsearch.store.analysis import LANGUAGES, analyzer, phrases, query_terms, searchable, words_with
 from semsearch.store.database import Database
 from semsearch.store.lexical import LexicalReader
@@ -184,6 +186,29 @@ def test_removed_passages_are_gone_and_the_files_of_before_stay(tmp_path: Path) 
     third = write_lexical(tmp_path, second, "english", removed=list(range(1, 51)), texts=some, first_new=102)
     assert not any(name.endswith(".del") for name in third.files)
     assert LexicalReader(tmp_path, third, whole=True).all_ids().tolist() == sorted(texts)
+
+
+def test_a_lock_that_comes_late_is_not_left_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of tantivy's makes one when it sees what was written, whenever that is."""
+    written: list[Path] = []
+    opened, sync_folder = lexical_writer._opened, lexical_writer.sync_folder
+
+    def open_noted(folder: Path, *given: Any) -> Any:
+        written.append(folder)
+        return opened(folder, *given)
+
+    def sync_late(folder: Path) -> None:
+        (written[-1] / ".tantivy-meta.lock").touch()
+        sync_folder(folder)
+
+    monkeypatch.setattr(lexical_writer, "_opened", open_noted)
+    monkeypatch.setattr(lexical_writer, "sync_folder", sync_late)
+    first = write_lexical(tmp_path, None, "none", removed=(), texts=lambda _: [(1, "well"), (2, "tap")], first_new=1)
+    second = write_lexical(tmp_path, first, "none", removed=[1], texts=lambda _: [(3, "rain")], first_new=3)
+    assert len(written) == 2
+    for lexical in (first, second):
+        assert {path.name for path in (tmp_path / "lexical" / lexical.uuid).iterdir()} == {*lexical.files}
+    assert {path.name for path in (tmp_path / "lexical").iterdir()} == {first.uuid, second.uuid}
 
 
 @pytest.mark.parametrize(

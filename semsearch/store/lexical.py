@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,7 +106,7 @@ class LexicalReader:
             opened.reload()
             return opened.schema, opened.searcher()
         finally:
-            _remove_watched(name)
+            remove_watched(Path(name))
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
@@ -237,11 +237,11 @@ def _equal(*scores: float) -> bool:
     return len(np.unique(rounded(np.array(scores), BITS))) == 1
 
 
-def _remove_watched(folder: str) -> None:
-    """Remove a folder that a thread of tantivy's, when it begins to watch it, still puts a lock into."""
+def remove_watched(folder: Path) -> None:
+    """Remove a folder, if it is there, into which a thread of tantivy's that watches it may still put a lock."""
     for _ in range(100):
-        with suppress(OSError):
-            shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
             return
         time.sleep(0.001)
 

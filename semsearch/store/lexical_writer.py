@@ -17,7 +17,7 @@ from semsearch.errors import DamagedIndexError, SemsearchError, StorageError
 from semsearch.store.analysis import analyzer, searchable
 from semsearch.store.catalog import LEXICAL
 from semsearch.store.files import FileRecord, check_file, record_of, sync_folder, write_durably
-from semsearch.store.lexical import META, Ids, is_panic
+from semsearch.store.lexical import META, Ids, is_panic, remove_watched
 from semsearch.store.manifest import Lexical
 from semsearch.store.rest import REST, WORD, Rest, Statistics, filling
 
@@ -118,30 +118,30 @@ def _write(
 ) -> Lexical:
     name = uuid.uuid4().hex
     folder = parent / name
+    # tantivy watches the folder that it writes to, and may put a lock into it when all is done.
+    watched = parent / uuid.uuid4().hex
     folder.mkdir(parents=True)
     try:
+        watched.mkdir()
         for file in old.files if old else ():
-            _link(parent / (old.uuid if old else "") / file, folder / file)
-        with _refused_by_disk(folder):
-            _change(_opened(folder, language, tokenizer or analyzer(language)), removed, added)
-        files = _kept(folder)
-        for path in folder.iterdir():
-            if path.name not in files:
-                path.unlink()
+            _link(parent / (old.uuid if old else "") / file, watched / file)
+        with _refused_by_disk(watched):
+            _change(_opened(watched, language, tokenizer or analyzer(language)), removed, added)
         # The list of files is tantivy's private one; it gets the rights that files have here.
-        listed = (folder / META).read_bytes()
-        (folder / META).unlink()
+        listed = (watched / META).read_bytes()
         records = {META: write_durably(folder / META, lambda file: file.write(listed))}
-        for file in files:
-            if file != META:
-                # Files are never changed.
-                records[file] = (old and old.files.get(file)) or _durable_record(folder / file)
+        for file in _kept(watched):
+            (watched / file).rename(folder / file)
+            # Files are never changed.
+            records[file] = (old and old.files.get(file)) or _durable_record(folder / file)
         sync_folder(folder)
         sync_folder(parent)
         sync_folder(parent.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        remove_watched(watched)
     return Lexical(name, language, records)
 
 
@@ -178,8 +178,8 @@ def _opened(folder: Path, language: str, tokenizer: Any) -> Any:
 
 
 def _kept(folder: Path) -> list[str]:
-    """The files that the index consists of; tantivy leaves its locks behind, and what merging made dead."""
-    kept = [META]
+    """The files that the index consists of beside META; tantivy leaves its locks behind, and what merging made dead."""
+    kept = []
     for segment in _segments(folder):
         stem, deletes = segment["segment_id"].replace("-", ""), segment["deletes"]
         for path in folder.glob(f"{stem}.*"):
