@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import fsspec
@@ -469,18 +470,48 @@ def test_a_node_without_semsearch(short: Path, source: Path, tmp_path: Path, mon
     assert "cancel was called" in told[1].stdout
 
 
-def test_what_ray_itself_fails_of_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What listens in place of a head to which Ray would connect."""
+    import ray
+
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        known = SimpleNamespace(gcs_address=f"{LOOPBACK}:{listening.getsockname()[1]}")
+        for name, value in (("init", None), ("shutdown", None), ("get_runtime_context", known)):
+            monkeypatch.setattr(ray, name, lambda *_, value=value, **__: value)
+        yield listening
+
+
+@pytest.mark.usefixtures("head")
+def test_what_ray_itself_fails_of_is_told_in_a_line() -> None:
     import ray
 
     from semsearch.cluster.connection import OWN, connected
 
-    for name in ("init", "shutdown"):
-        monkeypatch.setattr(ray, name, lambda *_, **__: None)
     with (
         pytest.raises(ClusterError, match=r"^the Ray cluster at 'auto' failed: System error: no leader is known$"),
         connected(OWN),
     ):
         raise ray.exceptions.RaySystemError("no leader\nis known")
+
+
+def test_a_head_that_is_gone_for_a_while_is_not_given_up(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semsearch.cluster import connection
+
+    monkeypatch.setattr(connection, "_LOOK_SECONDS", 0.0)
+    address = head.getsockname()
+    with connection.connected(connection.OWN) as connected:
+        connected.see()
+        head.close()
+        connected.see()
+        monkeypatch.setattr(connection, "_GONE_SECONDS", 0.2)
+        seen = time.monotonic()
+        with socket.create_server(address):
+            connected.see()
+        with pytest.raises(ClusterError, match=rf"the head of the Ray cluster at {LOOPBACK}:{address[1]} has not"):
+            wait_for(connected.see)
+        assert connected.is_lost
+        assert time.monotonic() > seen + 0.2
 
 
 def test_a_cluster_that_only_loopback_reaches(quiet: Nodes) -> None:
