@@ -41,8 +41,6 @@ _PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.02, 0.5
 _LOOK_SECONDS = 1.0
 # Seconds that a connection is used for, so that replicas that were added later come into use.
 _CONNECTION_SECONDS = 30.0
-# Questions to each shard that may be under way at once; this machine only waits for their answers.
-_AT_ONCE = 2
 _LOST = (RayActorError, ActorUnavailableError, BackPressureError)
 
 
@@ -209,7 +207,7 @@ class RemoteIndex:
             if isinstance(one, Opened)
         }
         missing = tuple(sorted({*numbers} - {*parts}))
-        return ShardedSnapshot(shards.generation, root, parts, missing, at_once=_AT_ONCE * len(parts))
+        return ShardedSnapshot(shards.generation, root, parts, missing, at_once=len(parts))
 
     def describe(self) -> IndexInfo:
         """What the index says of itself, without shards that are missing; it has been opened."""
